@@ -133,3 +133,18 @@ def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, choices, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(choices)}" if choices else "expected none"
     return f"{where}: unknown '{name}', {hint}"
+
+
+# --- monitoring -----------------------------------------------------------------------------------
+
+
+class InvalidReference(GatewayError):
+    """A reference window cannot be built or read, or is not what its hash says."""
+
+
+class WindowMismatch(GatewayError):
+    """Counts do not lie on the bins they are compared with."""
+
+
+class InsufficientBaseline(GatewayError):
+    """Too few windows were declared in control to calibrate on."""
