@@ -41,7 +41,8 @@ test: servers $(VENV)/test.stamp lint ## Check format, lint and types, run every
 	@$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report
 	@for file in $(WHOLE); do \
-		$(VENV)/bin/coverage report --include=$$file --fail-under=100 || exit 1; \
+		printf '%s must be 100 %%, is ' $$file; \
+		$(VENV)/bin/coverage report --include=$$file --format=total --fail-under=100 || exit 1; \
 	done
 
 test-core: lint ## The same without Prometheus, other servers and coverage
@@ -53,7 +54,7 @@ lint: $(VENV)/test.stamp ## Check format, lint and types
 	$(VENV)/bin/mypy
 
 format: $(VENV)/test.stamp ## Format, and mend what the linter can mend
-	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff check --fix-only
 	$(VENV)/bin/ruff format
 
 bench: $(VENV)/bench.stamp ## Compare with other servers, side by side (QUICK=1 takes a minute)
