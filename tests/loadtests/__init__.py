@@ -1,0 +1,1 @@
+"""Tests of the load tools: a benchmark whose arithmetic is wrong would convince nobody, or worse, somebody."""
