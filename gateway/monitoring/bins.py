@@ -28,6 +28,7 @@ QUANTILES: FloatArray = np.array([LOWEST_QUANTILE, 0.01, *(k / 20 for k in range
 POINT_MASS_SHARE = 0.05
 MAX_CATEGORIES = 50
 MAX_INTEGER_CATEGORIES = 50
+MIN_CHOOSING_ROWS = 5
 MAX_OTHERS = 1_000
 MAX_OTHERS_CHARS = 16_384
 MAX_CATEGORY_CHARS = 128
@@ -100,14 +101,14 @@ def upper_edges(edges: FloatArray, dtype: np.dtype[np.floating]) -> npt.NDArray[
 
 
 class RankedCategories(msgspec.Struct, frozen=True, kw_only=True):
-    """The categories of one reference column, commonest first.
+    """The categories of one reference column that get a cell of their own, and the rows of the column's cells.
 
     Attributes:
         values: At most 50 categories, by falling count, then by value.
         counts: Rows of each of them.
         others: The rarer ones by name, or None when they are too many to list: then unseen counts as other.
         other: Rows of the rarer ones.
-        single: Categories seen exactly once.
+        unseen: Rows, out of as many fresh ones, that would show a category which the reference lacks: an estimate.
         null: Rows without a value.
     """
 
@@ -115,28 +116,46 @@ class RankedCategories(msgspec.Struct, frozen=True, kw_only=True):
     counts: tuple[int, ...]
     others: tuple[Category, ...] | None
     other: int
-    single: int
+    unseen: int
     null: int
 
 
 def rank_categories(values: Array) -> RankedCategories:
-    """Choose the categories that get a cell of their own.
+    """Choose the categories that get a cell of their own, and count them.
+
+    With more than 50 categories, every other row chooses and the rest are counted: the categories that came out on top
+    by luck would otherwise seem to lose rows in every later window.
 
     Args:
         values: One reference column of booleans, integers or strings, shape (rows,).
+    Source: Good 1953: the share of categories that the data lacks is about the share of rows that are the only one of
+        their category.
     """
     tally, null = tally_categories(values)
-    ranked = sorted(tally.items(), key=lambda item: (-item[1], item[0]))
-    rare = [category for category, _ in ranked[MAX_CATEGORIES:]]
+    unseen = sum(count == 1 for count in tally.values())
+    listed = _by_count(tally)
+    counted = tally
+    if len(tally) > MAX_CATEGORIES:
+        chooser, _ = tally_categories(values[::2])
+        listed = [category for category in _by_count(chooser) if chooser[category] >= MIN_CHOOSING_ROWS]
+        counted, null = tally_categories(values[1::2])
+        unseen //= 2
+    cells = {category: counted.get(category, 0) for category in listed[:MAX_CATEGORIES]}
+    rare = [category for category in tally if category not in cells]
     listable = len(rare) <= MAX_OTHERS and sum(len(str(category)) for category in rare) <= MAX_OTHERS_CHARS
+    ranked = _by_count(cells)
     return RankedCategories(
-        values=tuple(category for category, _ in ranked[:MAX_CATEGORIES]),
-        counts=tuple(count for _, count in ranked[:MAX_CATEGORIES]),
+        values=tuple(ranked),
+        counts=tuple(cells[category] for category in ranked),
         others=tuple(sorted(rare)) if listable else None,
-        other=sum(count for _, count in ranked[MAX_CATEGORIES:]),
-        single=sum(count == 1 for count in tally.values()),
+        other=sum(counted.values()) - sum(cells.values()),
+        unseen=unseen if listable else 0,
         null=null,
     )
+
+
+def _by_count(tally: dict[Category, int]) -> list[Category]:
+    return sorted(tally, key=lambda category: (-tally[category], category))
 
 
 def tally_categories(values: Array) -> tuple[dict[Category, int], int]:
@@ -155,7 +174,8 @@ def tally_texts(values: Iterable[object]) -> tuple[dict[Category, int], int]:
     tally: dict[Category, int] = {}
     null = 0
     for value, count in Counter(values).items():
-        if value is None or value != value:
+        # NaN alone differs from itself; the value may be of any type.
+        if value is None or value != value:  # noqa: PLR0124
             null += count
         else:
             text = text_category(value)

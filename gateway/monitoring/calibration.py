@@ -11,6 +11,7 @@ import numpy as np
 
 from gateway.errors import InsufficientBaseline
 from gateway.monitoring.bins import FloatArray
+from gateway.monitoring.distances import divide
 from gateway.monitoring.measurement import Measurement
 
 MIN_WINDOWS = 200
@@ -65,7 +66,7 @@ def calibrate(windows: list[Measurement]) -> Calibration:
 def _per_degree(measurement: Measurement) -> FloatArray:
     """Divide χ² by its degrees of freedom: which bins merge, and so how many are left, varies between windows."""
     degrees = measurement.chi2_degrees
-    return np.divide(measurement.chi2, degrees, out=np.full(degrees.shape, np.nan), where=degrees > 0)
+    return divide(measurement.chi2, degrees)
 
 
 def _upper_quantile(values: FloatArray) -> FloatArray:
@@ -78,8 +79,10 @@ def _upper_quantile(values: FloatArray) -> FloatArray:
     ordered = np.sort(values, axis=0)
     present = np.count_nonzero(~np.isnan(values), axis=0)
     rank = np.maximum(np.ceil(0.95 * present).astype(np.int64) - 1, 0)
-    return np.fmax(np.take_along_axis(ordered, rank[None], axis=0)[0], 1.0)
+    quantile: FloatArray = np.fmax(np.take_along_axis(ordered, rank[None], axis=0)[0], 1.0)
+    return quantile
 
 
 def _scores(ad: FloatArray, chi2: FloatArray, ad_scale: FloatArray, chi2_scale: FloatArray) -> FloatArray:
-    return np.fmax(ad / ad_scale, chi2 / chi2_scale)
+    scores: FloatArray = np.fmax(ad / ad_scale, chi2 / chi2_scale)
+    return scores

@@ -11,6 +11,7 @@ import numpy as np
 
 from gateway.errors import WindowMismatch
 from gateway.monitoring.bins import BoolArray, Counts, FloatArray
+from gateway.monitoring.distances import divide
 
 MIN_EXPECTED = 5.0
 
@@ -43,11 +44,10 @@ def chi_square(reference: Counts, current: Counts) -> FloatArray:
     if reference.ndim != 2 or reference.shape != current.shape:
         raise WindowMismatch(f"counts have shape {current.shape}, the reference's are {reference.shape}")
     m, n = reference.sum(axis=1, keepdims=True), current.sum(axis=1, keepdims=True)
-    both = (m > 0) & (n > 0)
-    root = np.sqrt(np.divide(m, n, out=np.full(m.shape, np.nan), where=both))
-    pooled = reference + current
-    terms = np.divide((current * root - reference / root) ** 2, pooled, out=np.zeros(pooled.shape), where=pooled > 0)
-    return np.where(both[:, 0], terms.sum(axis=1), np.nan)
+    root = np.sqrt(divide(np.where(m > 0, m, np.nan), n))
+    # A bin that neither window fills adds nothing.
+    terms = divide((current * root - reference / root) ** 2, reference + current, otherwise=0.0)
+    return np.where(np.isnan(root[:, 0]), np.nan, terms.sum(axis=1))
 
 
 def chi_square_test(reference: Counts, current: Counts, *, ordered: BoolArray) -> ChiSquare:
@@ -78,7 +78,7 @@ def chi_square_test(reference: Counts, current: Counts, *, ordered: BoolArray) -
 
 
 def _merge_sparse(pooled: Counts, rows: Counts) -> Counts:
-    """Number the group of each bin, left to right, so that every group expects enough rows.
+    """Assign bins to groups, left to right, so that every group expects enough rows.
 
     Args:
         pooled: Rows per bin of both windows, shape (features, bins).

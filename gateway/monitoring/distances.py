@@ -20,15 +20,24 @@ def shares(counts: Counts) -> FloatArray:
         counts: Rows per bin, int64, shape (features, bins).
     Returns: float64, same shape; NaN where a feature has no rows.
     """
-    totals = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+    return divide(counts, counts.sum(axis=1, keepdims=True))
+
+
+def divide(
+    dividend: Counts | FloatArray, divisor: Counts | FloatArray, *, otherwise: FloatArray | float = np.nan
+) -> FloatArray:
+    """Divide where the divisor is positive, and give `otherwise` elsewhere; float64, broadcast to one shape."""
+    shape = np.broadcast_shapes(dividend.shape, divisor.shape)
+    quotient: FloatArray = np.divide(dividend, divisor, out=np.full(shape, otherwise), where=divisor > 0)
+    return quotient
 
 
 def effective_rows(reference: Counts, current: Counts) -> FloatArray:
     """Give the size n_e = n·m / (n + m) that scales two-sample statistics; float64, shape (features,), 0 when empty."""
     _check(reference, current)
-    m, n = reference.sum(axis=1), current.sum(axis=1)
-    return m * (n / np.maximum(m + n, 1))
+    m, n = _totals(reference), _totals(current)
+    rows: FloatArray = m * (n / np.maximum(m + n, 1))
+    return rows
 
 
 def anderson_darling(reference: Counts, current: Counts) -> FloatArray:
@@ -47,12 +56,12 @@ def anderson_darling(reference: Counts, current: Counts) -> FloatArray:
     """
     rows = effective_rows(reference, current)
     pooled = reference + current
-    total = pooled.sum(axis=1)
+    total = _totals(pooled)
     pooled_share = shares(pooled)
     difference = _middle(shares(current) - shares(reference))
     weight = anderson_darling_weights(pooled_share)
     scale = (total - 1) / np.maximum(total, 1) * rows
-    return scale * (weight * difference**2).sum(axis=1)
+    return scale * _summed(weight * difference**2)
 
 
 def anderson_darling_weights(pooled_share: FloatArray) -> FloatArray:
@@ -65,8 +74,7 @@ def anderson_darling_weights(pooled_share: FloatArray) -> FloatArray:
     middle = _middle(pooled_share)
     spread = middle * (1 - middle) - pooled_share / 4
     # A single full bin leaves a rounding error instead of zero.
-    defined = (pooled_share > 0) & (spread > 1e-15)
-    return np.divide(pooled_share, spread, out=np.zeros_like(pooled_share), where=defined)
+    return divide(pooled_share, np.where(spread > 1e-15, spread, 0.0), otherwise=0.0)
 
 
 def kolmogorov_smirnov(reference: Counts, current: Counts) -> FloatArray:
@@ -75,7 +83,8 @@ def kolmogorov_smirnov(reference: Counts, current: Counts) -> FloatArray:
     A lower bound of the statistic of the raw rows, short of it by at most the largest bin's share.
     Source: Kolmogorov 1933, Smirnov 1939, two-sample form.
     """
-    return np.abs(_difference(reference, current)).max(axis=1, initial=0.0)
+    largest: FloatArray = np.abs(_difference(reference, current)).max(axis=1, initial=0.0)
+    return largest
 
 
 def wasserstein(reference: Counts, current: Counts, centroids: FloatArray, sigma: FloatArray) -> FloatArray:
@@ -93,8 +102,8 @@ def wasserstein(reference: Counts, current: Counts, centroids: FloatArray, sigma
     Source: Vallender 1974.
     """
     gap = np.diff(centroids, axis=1)
-    moved = (np.abs(_difference(reference, current))[:, :-1] * gap).sum(axis=1)
-    return np.divide(moved, sigma, out=np.where(moved > 0, np.nan, moved), where=sigma > 0)
+    moved = _summed(np.abs(_difference(reference, current))[:, :-1] * gap)
+    return divide(moved, sigma, otherwise=np.where(moved > 0, np.nan, moved))
 
 
 def outer_bins_fill(reference: Counts, current: Counts, bins: Counts) -> BoolArray:
@@ -113,7 +122,7 @@ def outer_bins_fill(reference: Counts, current: Counts, bins: Counts) -> BoolArr
 
 
 def psi(reference: Counts, current: Counts, *, smoothing: float = 0.5) -> FloatArray:
-    """Population stability index of each feature, in nats.
+    """Compute the population stability index of each feature, in nats.
 
     Σ (q - p) ln(q / p), with `smoothing` added to each count of a bin that either window fills.
 
@@ -129,9 +138,8 @@ def psi(reference: Counts, current: Counts, *, smoothing: float = 0.5) -> FloatA
     # A bin that nobody fills says nothing, but smoothed it would differ between windows of different size.
     filled = (reference + current) > 0
     p, q = (np.where(filled, counts + smoothing, 0.0) for counts in (reference, current))
-    p, q = (_normalised(part) for part in (p, q))
-    ratio = np.divide(q, p, out=np.ones_like(q), where=filled)
-    return _unless_empty((np.where(filled, q - p, 0.0) * np.log(ratio)).sum(axis=1), reference, current)
+    p, q = (divide(part, part.sum(axis=1, keepdims=True), otherwise=0.0) for part in (p, q))
+    return _unless_empty(_summed((q - p) * np.log(divide(q, p, otherwise=1.0))), reference, current)
 
 
 def jensen_shannon(reference: Counts, current: Counts) -> FloatArray:
@@ -142,17 +150,17 @@ def jensen_shannon(reference: Counts, current: Counts) -> FloatArray:
     _check(reference, current)
     p, q = shares(reference), shares(current)
     middle = (p + q) / 2
-    divergence = sum(
-        (part * np.log2(np.divide(part, middle, out=np.ones_like(part), where=part > 0))).sum(axis=1) for part in (p, q)
-    )
+    # An empty bin adds nothing: p log p goes to 0 with p.
+    to_middle = (part * np.log2(np.where(part > 0, divide(part, middle), 1.0)) for part in (p, q))
     # Rounding may leave the divergence of equal shares below zero.
-    return _unless_empty(np.sqrt(np.maximum(divergence / 2, 0.0)), reference, current)
+    divergence = np.maximum(_summed(sum(to_middle, np.zeros(p.shape))) / 2, 0.0)
+    return _unless_empty(np.sqrt(divergence), reference, current)
 
 
 def total_variation(reference: Counts, current: Counts) -> FloatArray:
     """Total variation distance ½ Σ |q - p|, the share of rows that moved, float64, shape (features,)."""
     _check(reference, current)
-    return np.abs(shares(current) - shares(reference)).sum(axis=1) / 2
+    return _summed(np.abs(shares(current) - shares(reference))) / 2
 
 
 def total_variation_corrected(reference: Counts, current: Counts) -> FloatArray:
@@ -166,8 +174,7 @@ def total_variation_corrected(reference: Counts, current: Counts) -> FloatArray:
     """
     rows = effective_rows(reference, current)[:, None]
     pooled = shares(reference + current)
-    variance = np.divide(pooled * (1 - pooled), rows, out=np.full(pooled.shape, np.nan), where=rows > 0)
-    chance = np.sqrt(2 * variance / np.pi).sum(axis=1) / 2
+    chance = _summed(np.sqrt(divide(2 / np.pi * pooled * (1 - pooled), rows))) / 2
     return np.maximum(total_variation(reference, current) - chance, 0.0)
 
 
@@ -182,13 +189,18 @@ def _middle(share: FloatArray) -> FloatArray:
     return np.cumsum(share, axis=1) - share / 2
 
 
-def _normalised(weights: FloatArray) -> FloatArray:
-    totals = weights.sum(axis=1, keepdims=True)
-    return np.divide(weights, totals, out=np.full(weights.shape, np.nan), where=totals > 0)
+def _totals(counts: Counts) -> Counts:
+    totals: Counts = counts.sum(axis=1)
+    return totals
+
+
+def _summed(terms: FloatArray) -> FloatArray:
+    summed: FloatArray = terms.sum(axis=1)
+    return summed
 
 
 def _unless_empty(values: FloatArray, reference: Counts, current: Counts) -> FloatArray:
-    return np.where((reference.sum(axis=1) > 0) & (current.sum(axis=1) > 0), values, np.nan)
+    return np.where((_totals(reference) > 0) & (_totals(current) > 0), values, np.nan)
 
 
 def _check(reference: Counts, current: Counts) -> None:

@@ -26,7 +26,7 @@ class CountLayout:
         features: In the order of the cells.
         starts: First cell of each feature, int64, shape (features,).
         cells: Length of the vector.
-        bins: Columns of the count matrices: bins of the largest feature.
+        bins: Columns of the count matrices: bins of the largest feature, at least 1.
     """
 
     def __init__(self, features: Sequence[Feature]) -> None:
@@ -36,12 +36,14 @@ class CountLayout:
         bounds = 1 + np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         self.starts: Counts = bounds[:-1]
         self.cells = int(bounds[-1])
-        self.numeric: BoolArray = np.array([isinstance(feature, NumericFeature) for feature in self.features], dtype=bool)
+        self.numeric: BoolArray = np.array(
+            [isinstance(feature, NumericFeature) for feature in self.features], dtype=bool
+        )
         self._last: Counts = bounds[1:] - 1
         # A categorical feature's other and unseen rows are one bin of the statistics: which of the two a rare
         # category is depends on the reference's luck, not on the traffic.
         self._bins: Counts = lengths - np.where(self.numeric, 3, 2)
-        self.bins = int(self._bins.max(initial=0))
+        self.bins = int(self._bins.max(initial=1))
         first = np.where(self.numeric, self.starts + 1, self.starts)
         column = np.arange(self.bins)
         self._present: BoolArray = column < self._bins[:, None]

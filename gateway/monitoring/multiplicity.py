@@ -23,4 +23,5 @@ def benjamini_hochberg(p_values: FloatArray, rate: float) -> BoolArray:
     passed = np.flatnonzero(ordered <= rate * np.arange(1, ordered.size + 1) / max(ordered.size, 1))
     if not passed.size:
         return np.zeros(p_values.shape, bool)
-    return p_values <= ordered[passed[-1]]
+    rejected: BoolArray = p_values <= ordered[passed[-1]]
+    return rejected

@@ -93,7 +93,7 @@ def permutation_p_values(
         observed = statistic(reference[None], current[None])[0]
         # Equal windows dealt in another order may differ in the last bit.
         at_least = np.count_nonzero(statistic(pooled - dealt, dealt) >= observed * (1 - 1e-12))
-        p_values.append((1 + at_least) / (draws + 1))
+        p_values.append(float((1 + at_least) / (draws + 1)))
     return p_values
 
 
@@ -112,7 +112,8 @@ def _log_survival(values: FloatArray, scale: float) -> FloatArray:
     """Give log P(scale · χ²₁ > value)."""
     from scipy.special import log_ndtr  # on first use: it is slow to import
 
-    return np.log(2.0) + log_ndtr(-np.sqrt(np.maximum(values, 0.0) / scale))
+    log_p: FloatArray = np.log(2.0) + log_ndtr(-np.sqrt(np.maximum(values, 0.0) / scale))
+    return log_p
 
 
 def _log_mean_survival(values: FloatArray, scale: float) -> float:

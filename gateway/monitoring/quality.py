@@ -54,7 +54,7 @@ class QualityMeter:
         self._reference_rows = layout.feature_rows(counts)
         # The reference has seen all its categories; what it would not have seen must be estimated.
         self._reference[CHECKS.index("unseen")] = [
-            feature.expected_unseen if isinstance(feature, CategoricalFeature) else 0 for feature in layout.features
+            feature.unseen if isinstance(feature, CategoricalFeature) else 0 for feature in layout.features
         ]
         numeric = layout.numeric
         self._applies: BoolArray = np.stack([np.ones_like(numeric), numeric, numeric, ~numeric])

@@ -6,6 +6,7 @@ Never holds a row: bins, counts, moments and category names only, immutable and 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import Literal
 
 import msgspec
@@ -73,8 +74,11 @@ class CategoricalFeature(msgspec.Struct, frozen=True, kw_only=True, tag_field="k
         counts: Reference rows of each.
         others: Rarer categories seen in the reference, or None when they were too many to list.
         other: Their rows.
-        single: Categories seen exactly once.
+        unseen: Estimate of the rows, out of as many fresh ones, whose category the reference lacks; 0 when `others` is
+            None, for then none is ever counted as unseen.
         null: Rows without a value.
+
+    With more than 50 categories half of the reference's rows chose them and the other half is counted here.
     """
 
     name: str
@@ -85,22 +89,13 @@ class CategoricalFeature(msgspec.Struct, frozen=True, kw_only=True, tag_field="k
     counts: tuple[int, ...]
     others: tuple[Category, ...] | None
     other: int
-    single: int
+    unseen: int
     null: int
 
     @property
     def rows(self) -> int:
         """Count the rows with or without a value."""
         return sum(self.counts) + self.other + self.null
-
-    @property
-    def expected_unseen(self) -> int:
-        """Estimate how many of as many fresh rows would show a category that the reference lacks.
-
-        Zero when the rarer categories are not listed, for then none is ever counted as unseen.
-        Source: Good 1953; the missing mass is estimated by the share of categories seen once.
-        """
-        return self.single if self.others is not None else 0
 
 
 Feature = NumericFeature | CategoricalFeature
@@ -192,24 +187,25 @@ def _check_feature(feature: Feature, reference: Reference) -> None:
     if isinstance(feature, NumericFeature):
         counted.append(feature.non_finite)
         sound = (
-            len(feature.counts) == len(feature.centroids) == len(feature.edges) + 1
+            feature.rows == reference.rows
+            and len(feature.counts) == len(feature.centroids) == len(feature.edges) + 1
             and _ascends(feature.edges, strictly=True)
             and _ascends(feature.centroids, strictly=False)
             and feature.sigma >= 0
         )
     else:
-        counted += [feature.other, feature.single]
-        # True equals 1, so the type is part of the name.
-        named = {(type(value), value) for value in (*feature.values, *(feature.others or ()))}
+        counted += [feature.other, feature.unseen]
+        named = (*feature.values, *(feature.others or ()))
         sound = (
-            len(feature.counts) == len(feature.values) <= MAX_CATEGORIES
-            and len(named) == len(feature.values) + len(feature.others or ())
+            feature.rows <= reference.rows
+            and len(feature.counts) == len(feature.values) <= MAX_CATEGORIES
+            and len(set(named)) == len(named)
+            and len({type(value) for value in named}) <= 1
         )
     inside = 0 <= feature.column < reference.columns.get(feature.tensor, 0)
-    if not (sound and inside and min(counted) >= 0 and feature.rows == reference.rows):
+    if not (sound and inside and min(counted) >= 0):
         raise InvalidReference(f"reference: feature '{feature.name}' contradicts itself or the {reference.rows} rows")
 
 
 def _ascends(values: tuple[float, ...], *, strictly: bool) -> bool:
-    pairs = zip(values, values[1:], strict=False)
-    return all(low < high if strictly else low <= high for low, high in pairs)
+    return all(low < high if strictly else low <= high for low, high in itertools.pairwise(values))

@@ -110,7 +110,7 @@ def summarise_column(values: Array, *, name: str, role: Role, tensor: str, colum
         counts=ranked.counts,
         others=ranked.others,
         other=ranked.other,
-        single=ranked.single,
+        unseen=ranked.unseen,
         null=ranked.null,
     )
 
@@ -122,8 +122,8 @@ def _numeric_feature(values: Array, *, name: str, role: Role, tensor: str, colum
     edges = numeric_edges(ordered)
     starts = np.searchsorted(ordered, edges, side="left")
     bounds = np.concatenate([[0], starts, [ordered.size]])
-    # Scaled, because the squares of very large values overflow.
-    scale = float(np.max(np.abs(ordered), initial=0.0)) or 1.0
+    # Sums and squares of very large values overflow; a power of two divides without rounding.
+    scale = math.ldexp(1.0, max(math.frexp(float(np.max(np.abs(ordered), initial=1.0)))[1], 1) - 1)
     unit = ordered / scale
     return NumericFeature(
         name=name,
@@ -132,7 +132,7 @@ def _numeric_feature(values: Array, *, name: str, role: Role, tensor: str, colum
         column=column,
         edges=tuple(edges.tolist()),
         counts=tuple(np.diff(bounds).tolist()),
-        centroids=tuple((_centroids(unit, bounds, edges / scale) * scale).tolist()),
+        centroids=tuple(_centroids(ordered, bounds, edges, scale).tolist()),
         mean=float(unit.mean() * scale) if ordered.size else 0.0,
         # The rounding of a mean would lend a constant a spread.
         sigma=float(unit.std() * scale) if ordered.size and ordered[0] < ordered[-1] else 0.0,
@@ -144,20 +144,21 @@ def _numeric_feature(values: Array, *, name: str, role: Role, tensor: str, colum
     )
 
 
-def _centroids(ordered: FloatArray, bounds: Array, edges: FloatArray) -> FloatArray:
+def _centroids(ordered: FloatArray, bounds: Array, edges: FloatArray, scale: float) -> FloatArray:
     """Average the values of each bin.
 
     Args:
         ordered: Ascending values, shape (rows,).
         bounds: Position of each bin's first value, then the row count, shape (bins + 1,).
         edges: Inner edges, shape (bins - 1,).
+        scale: What to divide by before summing.
     Returns: Shape (bins,), not descending; an empty bin has the middle of its edges, or its only edge.
     """
     if not edges.size:
         return np.zeros(1)
     held = np.diff(bounds) > 0
-    means = np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
-    means[held] = np.add.reduceat(ordered, bounds[:-1][held]) / np.diff(bounds)[held]
+    means = np.concatenate([edges[:1], edges[:-1] / 2 + edges[1:] / 2, edges[-1:]])
+    means[held] = np.add.reduceat(ordered / scale, bounds[:-1][held]) / np.diff(bounds)[held] * scale
     # A rounded mean may fall out of its bin, and before the one to its left.
     low = np.concatenate([np.minimum(ordered[:1], edges[:1]), edges])
     high = np.concatenate([edges, np.maximum(ordered[-1:], edges[-1:])])
