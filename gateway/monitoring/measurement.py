@@ -68,15 +68,16 @@ class Measurement:
 class WindowMeter:
     """Measures windows against one reference; the tables of its null laws are built once, on first use."""
 
-    def __init__(self, layout: CountLayout, reference_rows: int) -> None:
+    def __init__(self, layout: CountLayout, reference: Counts) -> None:
         """Lay out the reference.
 
         Args:
             layout: Of the counts that will be measured.
-            reference_rows: Rows of the reference data.
+            reference: What to measure against, int64, shape (cells,): `layout.reference_counts`, or another window's
+                counts on the same bins, for comparing two variants.
         """
         self._layout = layout
-        self._reference = layout.bin_counts(layout.reference_counts(reference_rows))
+        self._reference = layout.bin_counts(reference)
         self._bins: Counts = np.array([_bins(feature) for feature in layout.features], dtype=np.int64)
         self._centroids = _centroids(layout.features, layout.bins)
         self._sigma: FloatArray = np.array(

@@ -41,17 +41,16 @@ class Quality:
 class QualityMeter:
     """Holds the rates of one reference against those of its windows."""
 
-    def __init__(self, layout: CountLayout, reference_rows: int) -> None:
+    def __init__(self, layout: CountLayout, reference: Counts) -> None:
         """Lay out the reference's own rates.
 
         Args:
             layout: Of the counts that will be measured.
-            reference_rows: Rows of the reference data.
+            reference: `layout.reference_counts`, int64, shape (cells,).
         """
         self._layout = layout
-        counts = layout.reference_counts(reference_rows)
-        self._reference = _tally(layout, counts)
-        self._reference_rows = layout.feature_rows(counts)
+        self._reference = _tally(layout, reference)
+        self._reference_rows = layout.feature_rows(reference)
         # The reference has seen all its categories; what it would not have seen must be estimated.
         self._reference[CHECKS.index("unseen")] = [
             feature.unseen if isinstance(feature, CategoricalFeature) else 0 for feature in layout.features

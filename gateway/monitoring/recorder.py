@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 import numpy as np
 
-from gateway.messages import Array, Tensors
+from gateway.messages import Tensors
 from gateway.monitoring.bins import Counts
 from gateway.monitoring.counting import BlockCounter
 from gateway.monitoring.layout import ROWS_CELL, CountLayout
@@ -50,24 +50,6 @@ class _Pending(msgspec.Struct):
     outputs: list[Tensors]
     request_rows: list[int]
     rows: int
-
-
-class _Slice(Mapping[str, Array]):
-    """Some rows of a request's tensors, cut when they are counted: a faulty array must not raise before."""
-
-    __slots__ = ("_start", "_stop", "_tensors")
-
-    def __init__(self, tensors: Tensors, start: int, stop: int) -> None:
-        self._tensors, self._start, self._stop = tensors, start, stop
-
-    def __getitem__(self, name: str) -> Array:
-        return self._tensors[name][self._start : self._stop]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
 
 class Recorder:
@@ -134,9 +116,8 @@ class Recorder:
         if self._sampling < 1.0 and self._draw() >= self._sampling:
             self.unsampled_rows += rows
             return self._pending_rows >= self._block_rows
-        pending_rows = self._pending_rows + rows
-        # One request may be larger than the bound; it is then taken when nothing else waits.
-        if pending_rows > self._max_pending_rows and self._pending_rows:
+        # The bound is on what waits already: a single large request is no reason to lose rows.
+        if self._pending_rows >= self._max_pending_rows:
             self.dropped_rows["pending_full"] += rows
             return True
         if rows > self._block_rows:
@@ -148,9 +129,9 @@ class Recorder:
         pending.outputs.append(outputs)
         pending.request_rows.append(rows)
         pending.rows += rows
-        self._pending_rows = pending_rows
+        self._pending_rows += rows
         self.recorded_rows += rows
-        return pending_rows >= self._block_rows
+        return self._pending_rows >= self._block_rows
 
     def count_block(self) -> bool:
         """Count one block.
@@ -179,11 +160,16 @@ class Recorder:
 
     def _record_slices(self, inputs: Tensors, outputs: Tensors, rows: int, bucket_start_s: int) -> bool:
         """Take a request larger than a block as several, so that counting one stays short."""
-        for start in range(0, rows, self._block_rows):
-            stop = min(start + self._block_rows, rows)
+        bounds = [(start, min(start + self._block_rows, rows)) for start in range(0, rows, self._block_rows)]
+        try:
+            slices = [(_cut(inputs, *bound), _cut(outputs, *bound)) for bound in bounds]
+        except Exception:  # noqa: BLE001 - an array without rows: counted as lost, never raised
+            self.dropped_rows["uncountable"] += rows
+            return self._pending_rows >= self._block_rows
+        for (start, stop), (some_inputs, some_outputs) in zip(bounds, slices, strict=True):
             pending = self._open_block(bucket_start_s)
-            pending.inputs.append(_Slice(inputs, start, stop))
-            pending.outputs.append(_Slice(outputs, start, stop))
+            pending.inputs.append(some_inputs)
+            pending.outputs.append(some_outputs)
             pending.request_rows.append(stop - start)
             pending.rows = stop - start
         self._pending_rows += rows
@@ -230,3 +216,7 @@ def merge_deltas(deltas: Iterable[BucketDelta]) -> dict[int, Counts]:
         else:
             held += delta.counts
     return merged
+
+
+def _cut(tensors: Tensors, start: int, stop: int) -> Tensors:
+    return {name: array[start:stop] for name, array in tensors.items()}

@@ -35,8 +35,10 @@ class Stream:
         self._rng = np.random.default_rng(seed)
         self._layout = CountLayout(build_reference({"x": correlated(self._rng, 20_000)}, {}).features)
         self._counter = BlockCounter(self._layout)
-        self._meter = WindowMeter(self._layout, 20_000)
-        self.quality = QualityMeter(self._layout, 20_000).measure(self._layout.reference_counts(20_000))
+        self._meter = WindowMeter(self._layout, self._layout.reference_counts(20_000))
+        self.quality = QualityMeter(self._layout, self._layout.reference_counts(20_000)).measure(
+            self._layout.reference_counts(20_000)
+        )
 
     def measure(self, windows: int, shift: float = 0.0) -> list[Measurement]:
         series = correlated(self._rng, windows * ROWS)
@@ -94,7 +96,7 @@ def test_fewer_than_200_windows_are_refused(in_control: list[Measurement]) -> No
 def test_a_feature_that_never_moved_in_control_has_a_finite_scale() -> None:
     values = np.stack([np.random.default_rng(2).normal(size=3_000), np.full(3_000, 7.0)], axis=1)
     layout = CountLayout(build_reference({"x": values}, {}).features)
-    counter, meter = BlockCounter(layout), WindowMeter(layout, 3_000)
+    counter, meter = BlockCounter(layout), WindowMeter(layout, layout.reference_counts(3_000))
     rng = np.random.default_rng(3)
     windows = []
     for index in range(MIN_WINDOWS):

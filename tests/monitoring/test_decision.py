@@ -49,8 +49,8 @@ def judged(reference: Array, window: Array, *, min_rows: int = 200) -> FeatureVe
     subject = bench(reference)
     counts = subject.count(window)
     (verdict,) = decide_window(
-        WindowMeter(subject.layout, subject.reference.rows).measure(counts),
-        QualityMeter(subject.layout, subject.reference.rows).measure(counts),
+        WindowMeter(subject.layout, subject.layout.reference_counts(subject.reference.rows)).measure(counts),
+        QualityMeter(subject.layout, subject.layout.reference_counts(subject.reference.rows)).measure(counts),
         min_rows=min_rows,
     )
     return verdict
@@ -116,6 +116,14 @@ def test_a_column_of_nulls_drifts_though_its_distribution_cannot_be_judged() -> 
     assert feature_state([verdict, verdict]) == FeatureState(state="drift", causes=("null",))
 
 
+def test_a_window_with_too_few_rows_is_passed_over_by_the_checks_too() -> None:
+    missing = FeatureVerdict(distribution="clean", quality="drifted", faults=("null",))
+    few = FeatureVerdict(distribution="insufficient", quality="insufficient")
+    assert judged(np.random.default_rng(1).normal(size=4_000), np.full(40, np.nan)) == few
+    assert feature_state([few]) == FeatureState(state="insufficient")
+    assert feature_state([missing, few, few, missing]) == FeatureState(state="drift", causes=("null",))
+
+
 def test_a_standing_cause_is_remembered_by_name() -> None:
     clean = FeatureVerdict(distribution="clean", quality="clean")
     standing = FeatureState(state="drift", causes=("unseen",))
@@ -161,7 +169,10 @@ def test_significance_is_controlled_over_all_features_of_the_version() -> None:
     alone = judged(values[:, 0], window[:, 0])
     layout = CountLayout(build_reference({"x": values}, {}).features)
     counts = BlockCounter(layout).count([{"x": window}], [], 500)
-    together = decide_window(WindowMeter(layout, 5_000).measure(counts), QualityMeter(layout, 5_000).measure(counts))
+    together = decide_window(
+        WindowMeter(layout, layout.reference_counts(5_000)).measure(counts),
+        QualityMeter(layout, layout.reference_counts(5_000)).measure(counts),
+    )
     assert alone.distribution != "clean"
     assert {verdict.distribution for verdict in together} == {"clean"}
 
@@ -174,4 +185,10 @@ def test_an_empty_window_is_insufficient() -> None:
 def test_a_version_without_features_has_no_verdicts() -> None:
     layout = CountLayout([])
     counts = np.array([500])
-    assert decide_window(WindowMeter(layout, 1).measure(counts), QualityMeter(layout, 1).measure(counts)) == []
+    assert (
+        decide_window(
+            WindowMeter(layout, layout.reference_counts(1)).measure(counts),
+            QualityMeter(layout, layout.reference_counts(1)).measure(counts),
+        )
+        == []
+    )

@@ -27,7 +27,7 @@ def null_p_values(rows: int, reference_rows: int) -> FloatArray:
         rng = np.random.default_rng([51, rows, index])
         reference = build_reference({kind: draw(rng, reference_rows) for kind, draw in KINDS.items()}, {})
         layout = CountLayout(reference.features)
-        counter, meter = BlockCounter(layout), WindowMeter(layout, reference_rows)
+        counter, meter = BlockCounter(layout), WindowMeter(layout, layout.reference_counts(reference_rows))
         for window in range(WINDOWS):
             drawn = {kind: draw(rng, rows) for kind, draw in KINDS.items()}
             p_values[index, window] = meter.measure(counter.count([drawn], [], rows)).p_value
@@ -54,7 +54,10 @@ def test_half_a_sigma_in_one_of_twenty_features_is_found_there_and_nowhere_else(
     reference = build_reference({"x": rows}, {"score": rows.sum(axis=1)})
     layout = CountLayout(reference.features)
     counter = BlockCounter(layout)
-    meter, quality = WindowMeter(layout, reference.rows), QualityMeter(layout, reference.rows)
+    meter, quality = (
+        WindowMeter(layout, layout.reference_counts(reference.rows)),
+        QualityMeter(layout, layout.reference_counts(reference.rows)),
+    )
     history = []
     for _ in range(3):
         window = rows[rng.integers(0, len(rows), 500)]
@@ -72,7 +75,10 @@ def test_independent_traffic_without_drift_raises_no_alarm() -> None:
     rows = rng.normal(size=(10_000, 20))
     layout = CountLayout(build_reference({"x": rows}, {}).features)
     counter = BlockCounter(layout)
-    meter, quality = WindowMeter(layout, 10_000), QualityMeter(layout, 10_000)
+    meter, quality = (
+        WindowMeter(layout, layout.reference_counts(10_000)),
+        QualityMeter(layout, layout.reference_counts(10_000)),
+    )
     history = []
     for _ in range(288):
         counts = counter.count([{"x": rng.normal(size=(300, 20))}], [], 300)

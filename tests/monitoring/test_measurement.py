@@ -18,7 +18,9 @@ from tests.monitoring.windows import KINDS, bench, numeric
 
 def measured(reference: Array, window: Array) -> Measurement:
     subject = bench(reference)
-    return WindowMeter(subject.layout, subject.reference.rows).measure(subject.count(window))
+    return WindowMeter(subject.layout, subject.layout.reference_counts(subject.reference.rows)).measure(
+        subject.count(window)
+    )
 
 
 def test_every_feature_is_measured_as_if_it_were_alone() -> None:
@@ -27,7 +29,9 @@ def test_every_feature_is_measured_as_if_it_were_alone() -> None:
     reference = {kind: draw(rng, 3_000) for kind, draw in KINDS.items()}
     window = {kind: draw(rng, 300) for kind, draw in KINDS.items()}
     layout = CountLayout(build_reference(reference, {}).features)
-    together = WindowMeter(layout, 3_000).measure(BlockCounter(layout).count([window], [], 300))
+    together = WindowMeter(layout, layout.reference_counts(3_000)).measure(
+        BlockCounter(layout).count([window], [], 300)
+    )
     for index, kind in enumerate(KINDS):
         alone = measured(reference[kind], window[kind])
         for name in ("ad", "chi2", "chi2_degrees", "ks", "w1", "psi", "js", "tvd", "tvd_corrected", "p_value", "rows"):
@@ -106,10 +110,20 @@ def test_w1_is_in_reference_standard_deviations() -> None:
     assert measured(values, rng.normal(110, 20, 5_000)).w1[0] == pytest.approx(0.5, abs=0.05)
 
 
+def test_two_variants_are_compared_on_the_bins_of_the_first() -> None:
+    rng = np.random.default_rng(6)
+    subject = bench(rng.random(5_000))
+    first, same, other = (subject.count(rng.beta(*shape, 2_000)) for shape in ((1, 1), (1, 1), (2, 1)))
+    meter = WindowMeter(subject.layout, first)
+    assert meter.measure(same).p_value[0] > 0.01
+    assert meter.measure(other).p_value[0] < 1e-9
+    assert meter.measure(other).reference_rows[0] == 2_000
+
+
 def test_counts_of_another_reference_are_refused() -> None:
     subject, other = bench(np.arange(100.0)), bench(np.zeros(100))
     with pytest.raises(WindowMismatch):
-        WindowMeter(subject.layout, 100).measure(other.count(np.zeros(3)))
+        WindowMeter(subject.layout, subject.layout.reference_counts(100)).measure(other.count(np.zeros(3)))
 
 
 def test_importing_and_counting_never_imports_scipy() -> None:
@@ -126,8 +140,8 @@ def test_importing_and_counting_never_imports_scipy() -> None:
         "recorder.record({'x': values[:300] + 1}, {}, 300, 0)\n"
         "(delta,) = recorder.take_deltas()\n"
         "print('scipy' in sys.modules)\n"
-        "measurement.WindowMeter(layout, 1000).measure(delta.counts)\n"
-        "quality.QualityMeter(layout, 1000).measure(delta.counts)\n"
+        "measurement.WindowMeter(layout, layout.reference_counts(1000)).measure(delta.counts)\n"
+        "quality.QualityMeter(layout, layout.reference_counts(1000)).measure(delta.counts)\n"
         "print('scipy.special' in sys.modules, 'scipy.stats' in sys.modules)\n"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

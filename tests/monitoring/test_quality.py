@@ -14,7 +14,9 @@ TEXTS = KINDS["zipf"](RNG, 5_000)
 
 def checked(reference: Array, window: Array) -> Quality:
     subject = bench(reference)
-    return QualityMeter(subject.layout, subject.reference.rows).measure(subject.count(window))
+    return QualityMeter(subject.layout, subject.layout.reference_counts(subject.reference.rows)).measure(
+        subject.count(window)
+    )
 
 
 def faults(quality: Quality) -> list[str]:

@@ -107,6 +107,17 @@ def test_rows_beyond_the_bound_are_dropped_and_counted() -> None:
     assert subject.recorded_rows == BUFFER_ROWS + 7
 
 
+def test_a_request_larger_than_the_bound_is_taken_while_little_waits() -> None:
+    subject = recorder()
+    record(subject, 0, 1)
+    big = {"x": np.repeat(INPUTS, 5, axis=0)}, {"score": np.repeat(SCORES, 5, axis=0)}
+    assert subject.record(*big, 20_000, 0) is True
+    (delta,) = subject.take_deltas()
+    assert delta.rows == 20_001
+    np.testing.assert_array_equal(delta.counts, 5 * expected(slice(0, 4_000)) + expected(slice(0, 1)))
+    assert not subject.dropped_rows
+
+
 def test_the_oldest_bucket_goes_when_nobody_takes_them() -> None:
     subject = recorder(max_buckets=2)
     for bucket, rows in ((10, 5), (20, 6), (30, 7)):
@@ -149,7 +160,7 @@ def test_an_array_that_does_not_fit_loses_its_own_rows_only(broken: Array) -> No
 
 def test_a_large_request_that_does_not_fit_is_lost_without_an_error() -> None:
     subject = recorder()
-    assert subject.record({"x": np.zeros(())}, {}, 2_500, 0) is True
+    assert subject.record({"x": np.zeros(())}, {}, 2_500, 0) is False
     assert subject.take_deltas() == []
     assert dict(subject.dropped_rows) == {"uncountable": 2_500}
 
