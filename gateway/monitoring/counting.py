@@ -20,8 +20,7 @@ from gateway.monitoring.layout import ROWS_CELL, CountLayout
 from gateway.monitoring.reference import CategoricalFeature, NumericFeature, Role
 
 Column = npt.NDArray[Any]
-"""One feature's values in ascending order, NaN last."""
-
+"""One feature's values; numbers in ascending order, NaN last."""
 
 _DTYPE = attrgetter("dtype")
 
@@ -72,6 +71,7 @@ class _TensorCells:
         contiguous = columns == list(range(first, first + len(columns)))
         self._columns: slice | list[int] = slice(first, first + len(columns)) if contiguous else columns
         self._last_column = max(columns)
+        self._holds_text = isinstance(cells[0], _TextCells)
 
     def count(self, requests: Sequence[Tensors], rows: int, counts: Counts) -> None:
         name = self._name
@@ -87,15 +87,14 @@ class _TensorCells:
             raise ValueError(f"'{name}' has {block.shape[0]} rows, expected {rows}")
         if block.shape[1] <= self._last_column:
             raise ValueError(f"'{name}' has {block.shape[1]} columns, expected more than {self._last_column}")
+        if (block.dtype.kind in "OSU") is not self._holds_text:
+            raise ValueError(f"'{name}' has datatype {block.dtype}, not that of the reference")
         watched = block[:, self._columns].T
-        if watched.dtype.kind in "OSU":
-            for cells, values in zip(self._cells, watched, strict=True):
-                cells.count(values, counts)
-            return
-        # The copy is ours to sort: the block may be the caller's own array.
-        ordered = np.array(watched, order="C")
-        ordered.sort(axis=1)
-        for cells, values in zip(self._cells, ordered, strict=True):
+        if not self._holds_text:
+            # The copy is ours to sort: the block may be the caller's own array.
+            watched = np.array(watched, order="C")
+            watched.sort(axis=1)
+        for cells, values in zip(self._cells, watched, strict=True):
             cells.count(values, counts)
 
 

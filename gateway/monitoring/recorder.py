@@ -78,7 +78,7 @@ class Recorder:
 
         Args:
             layout: Where counts go.
-            row_values: Values per row of all watched tensors, which bounds what waits in memory.
+            row_values: Values per row of all tensors that are recorded, watched or not: it bounds what waits in memory.
             max_buckets: Buckets of counts kept while nobody takes them; the oldest is dropped beyond.
             sampling: Share of requests that are recorded, 0 to 1.
             seed: Of the sampling.
@@ -89,7 +89,6 @@ class Recorder:
         self._max_buckets = max_buckets
         self._sampling = sampling
         self._draw = random.Random(seed).random
-        self._bucket_start_s = -1
         self._open: _Pending | None = None
         self._closed: deque[_Pending] = deque()
         self._pending_rows = 0

@@ -158,8 +158,9 @@ def test_an_output_that_was_not_asked_for_leaves_its_feature_short_of_rows() -> 
         [{"x": np.zeros((2, 2))}, {"x": np.zeros((2, 3))}],
         [{"x": np.zeros((2, 2))}, {"x": np.zeros((2, 2), dtype=np.float32)}, {"x": np.zeros((2, 2))}],
         [{"x": np.zeros(())}],
+        [{"x": np.array([[1.0, 2.0]] * 4, dtype=object)}],
     ],
-    ids=["too narrow", "too many rows", "uneven", "more rows of two datatypes", "no rows axis"],
+    ids=["too narrow", "too many rows", "uneven", "more rows of two datatypes", "no rows axis", "text"],
 )
 def test_arrays_that_do_not_fit_are_refused_whole(window: list[dict[str, Array]]) -> None:
     counter = BlockCounter(CountLayout(build_reference({"x": np.zeros((10, 2))}, {}).features))
