@@ -118,7 +118,8 @@ def _rows(cells: list[CellResult]) -> tuple[list[float], list[tuple[str, float]]
 
 def _draw_panel(axes: Axes, run: Run, positions: list[float], metric: Metric) -> None:
     axes.set_xscale("log")
-    for key, (color, shape) in _marks(run).items():
+    # Backwards, so that the first server lies on top where marks meet.
+    for key, (color, shape) in reversed(_marks(run).items()):
         for cell, position in zip(run.cells, positions, strict=True):
             found = spread([metric(one) for one in cell.measurements[key]])
             axes.plot([found.lowest, found.highest], [position, position], color=color, linewidth=1.2, zorder=2)
