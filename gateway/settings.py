@@ -20,8 +20,8 @@ DEFAULT_CONFIG = Path("gateway.toml")
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
-Wait = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Wait = Annotated[float, Meta(ge=0, le=86_400)]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ def parse_toml(text: bytes, *, where: str) -> Table:
     """
     try:
         return tomllib.loads(text.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+    except (ValueError, RecursionError) as exc:  # not UTF-8, not TOML, thousands of digits or of brackets
         raise InvalidSetting(f"{where}: not TOML: {exc}") from exc
 
 
@@ -63,12 +63,12 @@ def _refuse_unknown(table: Table, into: type[msgspec.Struct], *, where: str, pre
         if key not in fields:
             raise InvalidSetting(unknown_name(f"{where}: key '{prefix}{key}'", key, fields))
         nested = _struct_in(fields[key].type)
-        if nested is not None and isinstance(value, dict):
-            _refuse_unknown(value, nested, where=where, prefix=f"{prefix}{key}.")
+        for inner in value if isinstance(value, list) else [value]:
+            if nested is not None and isinstance(inner, dict):
+                _refuse_unknown(inner, nested, where=where, prefix=f"{prefix}{key}.")
 
 
 def _struct_in(annotation: object) -> type[msgspec.Struct] | None:
-    for choice in (annotation, *get_args(annotation)):
-        if isinstance(choice, type) and issubclass(choice, msgspec.Struct):
-            return choice
-    return None
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return annotation
+    return next((found for choice in get_args(annotation) if (found := _struct_in(choice)) is not None), None)

@@ -79,7 +79,7 @@ def parse_golden(text: bytes, *, where: str) -> Golden:
     """
     try:
         return msgspec.json.decode(text, type=Golden)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidModel(f"{where}: {exc}") from exc
 
 

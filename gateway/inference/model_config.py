@@ -36,7 +36,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     max_rows: Count = 64
-    max_queue_delay_ms: Annotated[float, Meta(ge=0)] = 0.0
+    max_queue_delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
     max_queue_rows: Count = 1024
     enabled: bool | None = None
 
