@@ -5,15 +5,13 @@ Speaks no HTTP, loads nothing and never waits for a store.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.errors import InvalidRequest, NotReady, UnknownModel
-from gateway.inference.batcher import Answer
 from gateway.inference.registry import Registry, ServedVersion, VersionState
 from gateway.inference.signature import Signature
-from gateway.messages import Array, ModelVersion
+from gateway.messages import ModelVersion
 from gateway.telemetry.metrics import CounterCell, HistogramCell, Metrics
 
 FIRST_VARIANT = "stable"
@@ -37,15 +35,19 @@ class Endpoint:
     Attributes:
         route, variant: As in the metrics' labels: "" and "pinned" for a pinned version.
         revision: Of the route; None for a pinned version.
+        model: The version as it is written: `fraud:3`.
         answers: Counters of this endpoint's answers by status.
+        headers: What every answer says of the endpoint, by reason of assignment.
     """
 
     served: ServedVersion
     route: str
     variant: str
     revision: int | None
+    model: str
     duration: HistogramCell
     answers: dict[int, CounterCell] = field(default_factory=dict)
+    headers: dict[str, list[tuple[bytes, bytes]]] = field(default_factory=dict)
 
     @property
     def signature(self) -> Signature:
@@ -107,18 +109,6 @@ class DataPlane:
             endpoint = self._pinned[key] = self._endpoint(served, "", PINNED, None)
         return endpoint
 
-    def submit(
-        self,
-        endpoint: Endpoint,
-        inputs: dict[str, Array],
-        *,
-        rows: int,
-        outputs: tuple[str, ...],
-        deadline: float,
-    ) -> asyncio.Future[Answer]:
-        """Queue a request that fits the endpoint's signature; see Batcher.submit."""
-        return endpoint.served.batcher.submit(inputs, rows, outputs, deadline)
-
     def count_answer(self, endpoint: Endpoint | None, code: int, seconds: float) -> None:
         """Count one answer to one caller; without an endpoint the name was not known."""
         if endpoint is None:
@@ -140,6 +130,7 @@ class DataPlane:
     def _endpoint(self, served: ServedVersion, route: str, variant: str, revision: int | None) -> Endpoint:
         return Endpoint(
             served=served,
+            model=str(served.key),
             route=route,
             variant=variant,
             revision=revision,

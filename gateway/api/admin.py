@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api.exchange import Exchange, HttpResponse
+from gateway.api.exchange import Exchange
+from gateway.api.infer import HttpResponse
 from gateway.api.openapi import admin_description
 from gateway.api.problems import Headers, error_body, extra_headers, status_of
 from gateway.api.v2 import Json, signature_json

@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from gateway.api.exchange import Exchange, HttpResponse
+from gateway.api.exchange import Exchange
+from gateway.api.infer import HttpResponse
 from gateway.api.problems import Headers
 from gateway.errors import GatewayError, TooLarge
 from gateway.settings import LimitSettings

@@ -14,6 +14,7 @@ MIN_BYTES = 512
 
 _DETECT_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_CHOICES = frozenset({*_WINDOW, "identity"})
 _FAST = 1
 
 
@@ -54,16 +55,16 @@ def deflate(body: bytes, encoding: str) -> bytes:
 
 def choose_encoding(accept_encoding: str) -> str:
     """Pick gzip, deflate or "" (neither) from an Accept-Encoding header: highest q first, then the order given."""
-    best, best_quality = "", 0.0
-    for item in accept_encoding.split(","):
+    best, best_quality = "identity", 0.0
+    for item in accept_encoding.lower().split(","):
         token, _, parameter = item.partition(";")
-        name = token.strip().lower()
-        if name not in _WINDOW:
+        name = token.strip()
+        if name not in _CHOICES:
             continue
         try:
             quality = float(parameter.strip().removeprefix("q=")) if parameter else 1.0
         except ValueError:
             continue
-        if quality > best_quality:
+        if best_quality < quality <= 1:
             best, best_quality = name, quality
-    return best
+    return "" if best == "identity" else best

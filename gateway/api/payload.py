@@ -49,6 +49,7 @@ _ELEMENT_TYPES = {datatype: frozenset({int}) for datatype in _STRUCT_CODES} | {
     "BYTES": frozenset({str}),
 }
 _ITEM_BYTES = {datatype: np.dtype(kind).itemsize for datatype, kind in NUMPY_TYPES.items()}
+_DEPTH_OF_DATA = 3  # {"inputs": [{"data": …
 _LENGTH_PREFIX = struct.Struct("<I")
 _NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 _JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -58,7 +59,7 @@ _OPENING = np.isin(np.arange(256), list(b"[{"))
 Shape = Annotated[list[Annotated[int, Meta(ge=0, le=2**31)]], Meta(max_length=32)]
 
 
-class Tensor(msgspec.Struct):
+class Tensor(msgspec.Struct, forbid_unknown_fields=True):
     """An input as the client wrote it."""
 
     name: str
@@ -68,20 +69,36 @@ class Tensor(msgspec.Struct):
     parameters: Parameters | None = None
 
 
-class WantedOutput(msgspec.Struct):
+class WantedOutput(msgspec.Struct, forbid_unknown_fields=True):
     """An output the client asked for by name."""
 
     name: str
     parameters: Parameters | None = None
 
 
-class InferBody(msgspec.Struct):
-    """The JSON part of an inference request. Unknown keys are ignored, as clients send their own."""
+class InferBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON part of an inference request with the keys clients send; KServe's adds the model's name."""
 
-    inputs: list[Tensor]
+    inputs: Sequence[Tensor]
     id: str | None = None
-    outputs: list[WantedOutput] | None = None
+    outputs: Sequence[WantedOutput] | None = None
     parameters: Parameters | None = None
+    model_name: Any = None
+
+
+class _AnyTensor(Tensor, forbid_unknown_fields=False):
+    """An input with keys we do not know."""
+
+
+class _AnyOutput(WantedOutput, forbid_unknown_fields=False):
+    """An output with keys we do not know."""
+
+
+class _AnyBody(InferBody, forbid_unknown_fields=False):
+    """A request with keys we do not know: they are ignored, once their depth is known to be harmless."""
+
+    inputs: Sequence[_AnyTensor]
+    outputs: Sequence[_AnyOutput] | None = None
 
 
 class DecodedRequest(msgspec.Struct, frozen=True):
@@ -100,8 +117,9 @@ class DecodedRequest(msgspec.Struct, frozen=True):
     parameters: Parameters
 
 
-_decode_body = msgspec.json.Decoder(InferBody).decode
-_NOTHING_BINARY: frozenset[str] = frozenset()
+_decode_known = msgspec.json.Decoder(InferBody).decode
+_decode_any = msgspec.json.Decoder(_AnyBody).decode
+NO_BINARY: frozenset[str] = frozenset()
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -139,7 +157,7 @@ def decode_request(
         elements = _count_elements(tensor, limits, model)
         binary_bytes = _binary_bytes(tensor, model) if tensor.parameters else None
         if binary_bytes is None:
-            inputs[tensor.name] = _from_json(tensor, elements, spec, model)
+            inputs[tensor.name] = _from_json(tensor, elements, spec, limits, model)
             continue
         if offset + binary_bytes > size:
             raise InvalidInput(
@@ -158,11 +176,11 @@ def decode_request(
 
 
 def encode_response(
-    *,
     model_name: str,
     model_version: str,
     request_id: str,
     outputs: Mapping[str, Array],
+    *,
     signature: Signature,
     binary: frozenset[str] | None,
 ) -> tuple[bytes, int | None]:
@@ -195,16 +213,18 @@ def encode_response(
 
 
 def _parse(text: bytes, limits: Limits) -> InferBody:
-    """Parse the JSON part; what Python clients write for NaN and infinities goes a slow way round."""
-    if text.count(b"[") + text.count(b"{") > limits.max_json_depth:
+    """Parse the JSON part; unknown keys and what Python clients write for NaN and infinities go a slower way."""
+    try:
+        return _decode_known(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         check_depth(text, limits.max_json_depth)
     try:
-        return _decode_body(text)
+        return _decode_any(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         if isinstance(exc, msgspec.ValidationError) or (b"NaN" not in text and b"Infinity" not in text):
             raise InvalidRequest(f"not an inference request: {exc}") from exc
     try:
-        return msgspec.convert(json.loads(text), InferBody)
+        return msgspec.convert(json.loads(text), _AnyBody)
     except (ValueError, RecursionError) as exc:
         raise InvalidRequest(f"not an inference request: {exc}") from exc
 
@@ -261,7 +281,7 @@ def _binary_bytes(tensor: Tensor, model: str) -> int | None:
     return size
 
 
-def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, model: str) -> Array:
+def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, limits: Limits, model: str) -> Array:
     datatype = spec.datatype
     where = f"{model}: input '{tensor.name}'"
     if datatype == "BF16":
@@ -269,6 +289,8 @@ def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, model: str) -> A
     if tensor.data is None:
         raise InvalidInput(f"{where} has neither 'data' nor 'binary_data_size'")
     flat = _flatten(tensor.data, tensor.shape, where)
+    if flat is not tensor.data and len(tensor.shape) > limits.max_json_depth - _DEPTH_OF_DATA:
+        raise InvalidRequest(f"the JSON is nested deeper than {limits.max_json_depth} levels")
     if len(flat) != elements:
         raise InvalidInput(f"{where} has {len(flat)} elements, its shape {tensor.shape} says {elements}")
     found = set(map(type, flat))
@@ -284,7 +306,7 @@ def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, model: str) -> A
         packed = _packer(datatype, elements).pack(*flat)
     except (struct.error, OverflowError) as exc:
         raise InvalidInput(f"{where}: a number is out of the range of {datatype}") from exc
-    return np.frombuffer(packed, dtype=NUMPY_TYPES[datatype]).reshape(tensor.shape)
+    return np.ndarray(tensor.shape, NUMPY_TYPES[datatype], packed)
 
 
 def _flatten(data: Any, shape: Sequence[int], where: str) -> list[Any]:  # noqa: ANN401 - any JSON value
@@ -395,7 +417,7 @@ def _raw_shape(elements: int, spec: TensorSpec, signature: Signature, model: str
 def _wanted(message: InferBody, signature: Signature, model: str) -> tuple[tuple[str, ...], frozenset[str] | None]:
     if not message.outputs:
         all_binary = (message.parameters or {}).get("binary_data_output") is True
-        return (), None if all_binary else _NOTHING_BINARY
+        return (), None if all_binary else NO_BINARY
     names: list[str] = []
     binary = set()
     for output in message.outputs:

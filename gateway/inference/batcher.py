@@ -105,7 +105,7 @@ class Batcher:
             InvalidInput: an input is empty, but not for want of rows.
             TooLarge, Overloaded: the queue has no room.
         """
-        if any(array.size == 0 for array in inputs.values()):
+        if not rows or (not self._signature.is_static and any(not array.size for array in inputs.values())):
             return self._answer_empty(rows, outputs)
         group: Hashable = outputs or None
         if not self._signature.is_static:
@@ -241,14 +241,14 @@ class Batcher:
     def _settle(self, batch: Batch[QueuedRequest], run: BatchRun, started_at: float) -> None:
         statistics = self.statistics
         answered = 0
+        waited_s = 0.0
         for request, outcome in zip(batch.requests, run.outcomes, strict=True):
             queue_s = started_at - request.arrived_at
             self._queue_delay.observe(queue_s)
             answer = request.answer
             if isinstance(outcome, dict):
                 answered += 1
-                statistics.queue.add(queue_s)
-                statistics.success.add(queue_s + run.assemble_s + run.run_s + run.split_s)
+                waited_s += queue_s
                 if not answer.done():
                     answer.set_result((outcome, Timings(queue_s, run.run_s)))
             else:
@@ -266,6 +266,7 @@ class Batcher:
             statistics.last_at = time.time()
             statistics.count_batch(
                 requests=answered,
+                queue_s=waited_s,
                 rows=batch.rows,
                 runs=run.runs,
                 assemble_s=run.assemble_s,

@@ -53,11 +53,25 @@ class Statistics:
     batches: dict[int, BatchTally] = field(default_factory=dict)
 
     def count_batch(
-        self, *, requests: int, rows: int, runs: int, assemble_s: float, run_s: float, split_s: float
+        self,
+        *,
+        requests: int,
+        rows: int,
+        runs: int,
+        queue_s: float,
+        assemble_s: float,
+        run_s: float,
+        split_s: float,
     ) -> None:
-        """Count one batch that was answered; the times are the batch's, counted for each of its requests."""
+        """Count one batch that was answered.
+
+        Args:
+            queue_s: What its requests waited, added up; the other times are the batch's, counted for each of them.
+        """
         self.rows += rows
         self.runs += runs
+        self.queue.add(queue_s, requests)
+        self.success.add(queue_s + (assemble_s + run_s + split_s) * requests, requests)
         self.assemble.add(assemble_s * requests, requests)
         self.run.add(run_s * requests, requests)
         self.split.add(split_s * requests, requests)

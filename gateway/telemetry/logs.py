@@ -5,12 +5,12 @@ Never logs inputs or outputs; control characters are escaped.
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import sys
 from datetime import UTC, datetime
 from typing import Literal
-
-import orjson
 
 _PLAIN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
@@ -47,7 +47,9 @@ class JsonFormatter(logging.Formatter):
         line |= _facts(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in line.items()}
+        # Escapes all that is not ASCII: a file's name need not be text at all. DEL is ASCII.
+        return json.dumps(finite, default=str).replace("\x7f", "\\u007f")
 
 
 class TextFormatter(logging.Formatter):
@@ -57,5 +59,9 @@ class TextFormatter(logging.Formatter):
         """Render time, level, event and facts, control characters escaped."""
         facts = "".join(f" {name}={value}" for name, value in _facts(record).items())
         line = f"{_time(record)} {record.levelname.lower():7} {record.getMessage()}{facts}"
-        safe = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
-        return f"{safe}\n{self.formatException(record.exc_info)}" if record.exc_info else safe
+        lines = [line, *(self.formatException(record.exc_info).split("\n") if record.exc_info else ())]
+        return "\n".join(map(_escaped, lines))
+
+
+def _escaped(line: str) -> str:
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
