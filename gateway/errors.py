@@ -131,7 +131,13 @@ def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
     """
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(choices)}" if choices else "expected none"
+    hint = (
+        f"did you mean '{near[0]}'?"
+        if near
+        else f"expected one of {', '.join(choices)}"
+        if choices
+        else "expected none"
+    )
     return f"{where}: unknown '{name}', {hint}"
 
 

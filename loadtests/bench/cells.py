@@ -83,4 +83,4 @@ def all_cells() -> list[Cell]:
 
 def quick_cells() -> list[Cell]:
     """Return the three cells of the quick mode."""
-    return [parse_cell(name) for name in ("tabular-json-64", "tabular-json-1", "image-binary-8")]
+    return [parse_cell(name) for name in ("tabular-json-1", "tabular-json-64", "image-binary-8")]

@@ -31,11 +31,14 @@ class NaiveHandler:
             file.parent.parent.name: onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
             for file in repository.glob("*/1/model.onnx")
         }
+        self._outputs = {
+            name: [(output.name, _DATATYPES[output.type]) for output in session.get_outputs()]
+            for name, session in self._sessions.items()
+        }
 
     async def infer(self, request: Request) -> Response:
         """Run one request through its model."""
         name = request.path_params["model"]
-        session = self._sessions[name]
         content = await request.body()
         json_bytes = int(request.headers.get("inference-header-content-length", len(content)))
         asked = orjson.loads(content[:json_bytes])
@@ -44,12 +47,12 @@ class NaiveHandler:
             rows = np.array(tensor["data"], dtype=np.float32).reshape(tensor["shape"])
         else:
             rows = np.frombuffer(content[json_bytes:], dtype=np.float32).reshape(tensor["shape"])
-        values = session.run(None, {tensor["name"]: rows})
+        values = self._sessions[name].run(None, {tensor["name"]: rows})
         binary = asked.get("parameters", {}).get("binary_data_output", False)
         outputs = []
         raw = []
-        for output, value in zip(session.get_outputs(), values, strict=True):
-            entry = {"name": output.name, "datatype": _DATATYPES[output.type], "shape": list(value.shape)}
+        for (output, datatype), value in zip(self._outputs[name], values, strict=True):
+            entry = {"name": output, "datatype": datatype, "shape": list(value.shape)}
             if binary:
                 raw.append(value.tobytes())
                 entry["parameters"] = {"binary_data_size": len(raw[-1])}

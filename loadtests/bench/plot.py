@@ -30,6 +30,7 @@ _MARKS = (
 _INK = "#222222"
 _FAINT = "#E4E4E4"
 _ROW_INCHES = 0.30
+_MANY_DECADES = 150  # wider axes have room for two ticks in each decade, narrower ones for three
 _PANELS: tuple[tuple[str, str, Metric], ...] = (
     ("Requests per second", "more is better →", RATE),
     ("99th percentile latency, ms", "← less is better", P99),
@@ -82,8 +83,8 @@ def draw(run: Run, file: Path) -> None:
     figure.text(
         0.018,
         0.12 / height,
-        f"Median of {run.plan.rounds} interleaved rounds, thin line from the lowest to the highest. Server on "
-        f"{len(run.plan.server_cores)} × {run.machine.processor}; {run.machine.at[:10]}, commit {run.machine.commit}.",
+        f"Median of {run.plan.rounds} rounds, thin line from the lowest to the highest. {run.machine.processor}, "
+        f"server cores: {len(run.plan.server_cores)}; {run.machine.at[:10]}, commit {run.machine.commit}.",
         fontsize=8,
         color="#666666",
     )
@@ -117,7 +118,8 @@ def _rows(cells: list[CellResult]) -> tuple[list[float], list[tuple[str, float]]
 
 def _draw_panel(axes: Axes, run: Run, positions: list[float], metric: Metric) -> None:
     axes.set_xscale("log")
-    for key, (color, shape) in _marks(run).items():
+    # Backwards, so that the first server lies on top where marks meet.
+    for key, (color, shape) in reversed(_marks(run).items()):
         for cell, position in zip(run.cells, positions, strict=True):
             found = spread([metric(one) for one in cell.measurements[key]])
             axes.plot([found.lowest, found.highest], [position, position], color=color, linewidth=1.2, zorder=2)
@@ -133,7 +135,9 @@ def _draw_panel(axes: Axes, run: Run, positions: list[float], metric: Metric) ->
     axes.set_axisbelow(True)
     axes.hlines(positions, 0, 1, transform=axes.get_yaxis_transform(), color=_FAINT, linewidth=0.8, zorder=0)
     axes.grid(visible=True, axis="x", which="major", color="#CFCFCF", linewidth=0.7)
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 3.0), numticks=12))
+    lowest, highest = axes.get_xlim()
+    steps = (1.0, 3.0) if highest / lowest > _MANY_DECADES else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=12))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", labelsize=9, colors=_INK, length=0, which="both")

@@ -1,0 +1,1 @@
+"""Speaks HTTP: bytes to arrays and back, errors to statuses."""

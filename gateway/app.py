@@ -1,0 +1,83 @@
+"""Builds everything and wires it together; nothing else constructs across packages.
+
+Opens no socket and runs no loop: the server does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from gateway import __version__
+from gateway.api.admin import admin_app
+from gateway.api.asgi import Door
+from gateway.api.exchange import Exchange
+from gateway.controlplane import ControlPlane
+from gateway.dataplane import DataPlane
+from gateway.inference.registry import Registry
+from gateway.inference.repository import Repository
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+
+_LAG_INTERVAL_S = 0.5
+_GC_THRESHOLDS = (50_000, 20, 50)
+
+
+class Gateway:
+    """One replica, built and ready to start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.registry = Registry()
+        self.dataplane = DataPlane(self.registry, self.metrics)
+        self.controlplane = ControlPlane(
+            Repository(Path(settings.server.repository)), self.registry, self.dataplane, self.metrics
+        )
+        self.exchange = Exchange(
+            self.dataplane,
+            self.controlplane,
+            settings.limits,
+            repository_control=settings.server.repository_control,
+        )
+        self.is_draining = False
+        self.door = Door(self.exchange, settings.limits, is_draining=lambda: self.is_draining)
+        self.admin: Starlette = admin_app(self.controlplane, self.exchange, self.metrics)
+        self._lag_s = 0.0
+        self._lag_task: asyncio.Task[None] | None = None
+        self.metrics.gauge("event_loop_lag_seconds", lambda: [((), self._lag_s)])
+        self.metrics.gauge("build_info", lambda: [((__version__,), 1.0)])
+
+    async def start(self) -> None:
+        """Load the repository; what was built until then is no longer looked at by the collector.
+
+        Raises: LoadFailed: the repository cannot be read.
+        """
+        self._lag_task = asyncio.create_task(self._measure_lag(), name="event-loop-lag")
+        await self.controlplane.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+
+    def begin_drain(self) -> None:
+        """Turn readiness off and ask every client to reconnect elsewhere."""
+        self.is_draining = True
+        self.controlplane.begin_stop()
+
+    async def stop(self) -> None:
+        """End every task and thread."""
+        if self._lag_task is not None:
+            self._lag_task.cancel()
+            await asyncio.gather(self._lag_task, return_exceptions=True)
+        await self.controlplane.stop()
+        self.exchange.close()
+
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            expected = loop.time() + _LAG_INTERVAL_S
+            await asyncio.sleep(_LAG_INTERVAL_S)
+            self._lag_s = max(0.0, loop.time() - expected)

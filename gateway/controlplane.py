@@ -1,0 +1,400 @@
+"""How configuration changes: watches the repository, loads and unloads versions, publishes routes.
+
+Answers no predictions. All state it changes is swapped whole on the event loop; files are read in loader threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from gateway.dataplane import DataPlane, PublishedRoute
+from gateway.errors import GatewayError, LoadFailed, ModelInUse, UnknownModel
+from gateway.inference.batcher import Batcher
+from gateway.inference.loader import LoadedVersion, load_version
+from gateway.inference.registry import Registry, ServedVersion, VersionRecord, VersionState
+from gateway.inference.repository import ModelFolder, Repository, Stamp, VersionFolder
+from gateway.messages import ModelVersion
+from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SCAN_INTERVAL_S = 1.0
+_LOADERS = 2
+
+
+@dataclass(slots=True)
+class _Tried:
+    """What a load was last tried with, so that only changed files are tried again."""
+
+    stamp: Stamp
+    config: object
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What the watcher must not undo or repeat."""
+
+    tried: dict[ModelVersion, _Tried] = field(default_factory=dict)
+    wanted: set[ModelVersion] = field(default_factory=set)
+    unwanted: set[ModelVersion] = field(default_factory=set)
+    scanned: set[str] = field(default_factory=set)
+
+
+class ControlPlane:
+    """The one owner of loads, unloads and routes on this replica."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        registry: Registry,
+        dataplane: DataPlane,
+        metrics: Metrics,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._repository = repository
+        self._registry = registry
+        self._dataplane = dataplane
+        self._metrics = metrics
+        self._wall_clock = wall_clock
+        self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
+        self._memory = _Memory()
+        self._routes: dict[str, PublishedRoute] = {}
+        self._locks: dict[ModelVersion, asyncio.Lock] = {}
+        self._loads: dict[ModelVersion, asyncio.Task[VersionRecord]] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+        self._watcher: asyncio.Task[None] | None = None
+        self._load_seconds: dict[ModelVersion, float] = {}
+        self._stopping = False
+        self.first_scan_done = asyncio.Event()
+        metrics.gauge("model_version_state", self._read_states)
+        metrics.gauge("queue_rows", self._read_queues)
+        metrics.gauge(
+            "model_load_duration_seconds",
+            lambda: [((key.model, str(key.version)), seconds) for key, seconds in self._load_seconds.items()],
+        )
+
+    @property
+    def registry(self) -> Registry:
+        """What is loaded."""
+        return self._registry
+
+    @property
+    def routes(self) -> dict[str, PublishedRoute]:
+        """The routes this replica applies, by name."""
+        return dict(self._routes)
+
+    def is_ready(self) -> bool:
+        """Tell whether traffic may come: scanned once, something READY, every route's first variant READY."""
+        if self._stopping or not self.first_scan_done.is_set():
+            return False
+        return any(record.served for record in self._registry) and all(
+            (record := self._registry.record(route.target)) is not None and record.served is not None
+            for route in self._routes.values()
+        )
+
+    async def start(self) -> None:
+        """Scan once, begin the loads, and go on watching."""
+        for name in await self._in_loader(self._repository.misnamed):
+            log.warning("model_ignored", extra={"directory": name, "reason": "not a name a client could ask for"})
+        await self._scan()
+        await asyncio.gather(*self._loads.values())
+        self.first_scan_done.set()
+        self._watcher = asyncio.create_task(self._watch(), name="repository-watcher")
+
+    def begin_stop(self) -> None:
+        """Turn readiness off."""
+        self._stopping = True
+
+    async def stop(self) -> None:
+        """End the watcher, the loads and the versions' threads."""
+        self._stopping = True
+        running: list[asyncio.Task[object]] = [*self._loads.values(), *([self._watcher] if self._watcher else [])]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for record in list(self._registry):
+            if record.served is not None:
+                self._retire(record.served)
+        await asyncio.gather(*self._draining, return_exceptions=True)
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+
+    async def load(self, model: str, version: int | None = None) -> None:
+        """Load a version, or all that model.toml selects, as an operator asked; a READY unchanged one stays.
+
+        The answer comes when the versions are READY. The loaded version is replaced only by a READY one.
+        Raises:
+            UnknownModel: the repository has no such model or version.
+            LoadFailed: a version could not become READY.
+        """
+        folder = await self._in_loader(lambda: self._repository.scan_model(model))
+        if folder is None or not folder.versions:
+            raise UnknownModel(f"the repository has no model '{model}'")
+        if version is not None and version not in folder.versions:
+            raise UnknownModel(f"the repository has no version {version} of model '{model}'")
+        numbers = {version} if version is not None else folder.config.selects(folder.versions)
+        failures = []
+        for number in sorted(numbers):
+            key = ModelVersion(model, number)
+            self._memory.unwanted.discard(key)
+            self._memory.wanted.add(key)
+            record = await self._load(folder, folder.versions[number], patient=False)
+            if record.state is VersionState.FAILED:
+                failures.append(f"{key}: {record.reason}")
+        self._memory.scanned.add(model)
+        self._publish_routes()
+        if failures:
+            raise LoadFailed("; ".join(failures))
+
+    async def unload(self, model: str, version: int | None = None) -> None:
+        """Unload a version, or all of a model, as an operator asked; requests in flight are answered.
+
+        Raises:
+            UnknownModel: no such model or version is known.
+            ModelInUse: a route names the version.
+        """
+        records = [r for r in self._registry.versions(model) if version is None or r.key.version == version]
+        if not records:
+            raise UnknownModel(
+                f"no model '{model}'" if version is None else f"model '{model}' has no version {version}"
+            )
+        if self._stopping:
+            raise ModelInUse(f"model '{model}': the server is stopping")
+        for record in records:
+            self._memory.unwanted.add(record.key)
+            self._memory.wanted.discard(record.key)
+            async with self._lock(record.key):
+                self._unload(record.key, "unloaded")
+        self._publish_routes()
+
+    # --- watching ---------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(SCAN_INTERVAL_S)
+            try:
+                await self._scan()
+            except LoadFailed as exc:
+                log.warning("repository_unreadable", extra={"reason": str(exc)})
+
+    async def _scan(self) -> None:
+        """Look at the whole repository once, forget what is gone and begin the loads that are due."""
+        folders = await self._in_loader(self._repository.scan)
+        routed = {route.target for route in self._routes.values()}
+        for record in list(self._registry):
+            folder = folders.get(record.key.model)
+            if folder is None or record.key.version not in folder.versions:
+                self._forget(record.key)
+        for folder in folders.values():
+            selected = folder.config.selects(folder.versions)
+            for number, version in folder.versions.items():
+                key = version.key
+                if number in selected or key in self._memory.wanted or key in routed:
+                    if key not in self._loads and self._is_due(folder, version):
+                        self._begin_load(folder, version)
+                elif (kept := self._registry.record(key)) is not None and kept.served is not None:
+                    self._unload(key, "no longer selected by model.toml")
+            self._memory.scanned.add(folder.name)
+        self._publish_routes()
+
+    def _begin_load(self, folder: ModelFolder, version: VersionFolder) -> None:
+        """Load in the background; the watcher goes on meanwhile."""
+        key = version.key
+        if self._registry.record(key) is None:
+            self._registry.put(VersionRecord(key, VersionState.LOADING))
+        task = asyncio.create_task(self._load(folder, version, patient=True), name=f"load-{key}")
+        self._loads[key] = task
+        task.add_done_callback(lambda _: self._loads.pop(key, None))
+
+    def _is_due(self, folder: ModelFolder, version: VersionFolder) -> bool:
+        """Tell whether a listed version should be tried now; shows what is still incomplete as LOADING."""
+        key = version.key
+        if key in self._memory.unwanted:
+            return False
+        record = self._registry.record(key)
+        if record is not None and record.state in (VersionState.READY, VersionState.DRAINING):
+            return False
+        tried = self._memory.tried.get(key)
+        if tried and tried.stamp == version.stamp and tried.config == (folder.config, folder.fault):
+            # A load that failed is tried again when its files change, or once more when they had time to be whole.
+            if record is None or record.state is not VersionState.LOADING:
+                return False
+            return not version.may_still_change(self._wall_clock())
+        now = self._wall_clock()
+        if version.is_settled(now):
+            return True
+        reason = "waiting for model.onnx" if not version.has("model.onnx") else "waiting until the files stay unchanged"
+        if not version.may_still_change(now):
+            return True
+        if record is None or record.reason != reason:
+            self._registry.put(VersionRecord(key, VersionState.LOADING, reason))
+        return False
+
+    # --- loading and unloading --------------------------------------------------------------------------
+
+    async def _load(self, folder: ModelFolder, version: VersionFolder, *, patient: bool) -> VersionRecord:
+        """Bring one version to READY or FAILED; the one that is READY stays until then.
+
+        Args:
+            patient: A version that may be half written stays LOADING.
+        """
+        key = version.key
+        async with self._lock(key):
+            before = self._registry.record(key)
+            current = before.served if before else None
+            if current is None:
+                self._registry.put(VersionRecord(key, VersionState.LOADING))
+            self._memory.tried[key] = _Tried(version.stamp, (folder.config, folder.fault))
+            try:
+                if folder.fault:
+                    raise LoadFailed(folder.fault)
+                loaded = await self._in_loader(lambda: self._read_and_load(folder, version, current))
+            except GatewayError as exc:
+                return self._record_failure(version, str(exc), current, patient=patient)
+            except Exception as exc:
+                log.exception("version_load_crashed", extra={"model": key.model, "version": key.version})
+                return self._record_failure(version, f"{type(exc).__name__}: {exc}", current, patient=False)
+            if loaded is None:
+                return VersionRecord(key, VersionState.READY, served=current)
+            served = ServedVersion(key, loaded, Batcher(loaded, self._metrics, loop=asyncio.get_running_loop()))
+            record = VersionRecord(key, VersionState.READY, served=served)
+            self._registry.put(record)
+            self._load_seconds[key] = loaded.load_s
+            self._publish_routes()
+            if current is not None:
+                self._retire(current)
+            log.info(
+                "version_loaded",
+                extra={
+                    "model": key.model,
+                    "version": key.version,
+                    "load_s": round(loaded.load_s, 3),
+                    "providers": ",".join(loaded.sessions[0].providers),
+                    "shares_runs": loaded.sharing.shares_runs,
+                },
+            )
+            return record
+
+    def _read_and_load(
+        self, folder: ModelFolder, version: VersionFolder, current: ServedVersion | None
+    ) -> LoadedVersion | None:
+        """In a loader thread: None when what is loaded already is what the files say."""
+        files = self._repository.read_version(version)
+        if (
+            current is not None
+            and current.loaded.sha256 == files.sha256
+            and current.loaded.config == folder.config
+            and current.loaded.manifest == files.manifest
+        ):
+            return None
+        return load_version(version.key, files, folder.config)
+
+    def _record_failure(
+        self, version: VersionFolder, reason: str, current: ServedVersion | None, *, patient: bool
+    ) -> VersionRecord:
+        key = version.key
+        facts = {"model": key.model, "version": key.version, "reason": reason}
+        if current is not None:
+            log.error("version_reload_failed", extra=facts)
+            return VersionRecord(key, VersionState.FAILED, reason)
+        if patient and version.may_still_change(self._wall_clock()):
+            record = VersionRecord(key, VersionState.LOADING, reason)
+        else:
+            record = VersionRecord(key, VersionState.FAILED, reason)
+            log.error("version_failed", extra=facts)
+        self._registry.put(record)
+        return record
+
+    def _unload(self, key: ModelVersion, reason: str) -> None:
+        """Take a version out of service; it is UNLOADED once its last request is answered."""
+        record = self._registry.record(key)
+        self._memory.tried.pop(key, None)
+        if record is None or record.state is VersionState.DRAINING:
+            return
+        if record.served is None:
+            self._registry.put(VersionRecord(key, VersionState.UNLOADED, reason))
+            return
+        self._registry.put(VersionRecord(key, VersionState.DRAINING, reason))
+        self._publish_routes()
+        self._retire(record.served)
+
+    def _forget(self, key: ModelVersion) -> None:
+        """Act on a version that is gone from the disk."""
+        record = self._registry.record(key)
+        self._memory.wanted.discard(key)
+        self._memory.unwanted.discard(key)
+        if record is not None and record.served is not None:
+            self._unload(key, "removed from the repository")
+        elif record is not None and record.state is not VersionState.DRAINING and key not in self._loads:
+            self._memory.tried.pop(key, None)
+            self._registry.remove(key)
+            self._metrics.forget(key.model, str(key.version))
+            self._load_seconds.pop(key, None)
+            self._locks.pop(key, None)
+
+    def _retire(self, served: ServedVersion) -> None:
+        """Let a version answer everybody who chose it, then let it go."""
+
+        async def drain() -> None:
+            await served.batcher.drain()
+            record = self._registry.record(served.key)
+            if record is not None and record.state is VersionState.DRAINING:
+                self._registry.put(VersionRecord(served.key, VersionState.UNLOADED, record.reason))
+                log.info(
+                    "version_unloaded",
+                    extra={"model": served.key.model, "version": served.key.version, "reason": record.reason},
+                )
+
+        task = asyncio.create_task(drain(), name=f"drain-{served.key}")
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    # --- routes -------------------------------------------------------------------------------------------
+
+    def _publish_routes(self) -> None:
+        """Give every model with a READY version a route of its own name, and drop routes whose model has none.
+
+        An automatic route is made once all versions that the model's first scan found are READY or FAILED.
+        """
+        for name in list(self._routes):
+            record = self._registry.record(self._routes[name].target)
+            if record is None or record.served is None:
+                del self._routes[name]
+        for name in self._memory.scanned:
+            if name in self._routes:
+                continue
+            ready = self._registry.ready_versions(name)
+            loading = any(record.state is VersionState.LOADING for record in self._registry.versions(name))
+            if ready and not loading:
+                self._routes[name] = PublishedRoute(name, 1, ModelVersion(name, ready[-1]))
+        self._dataplane.publish(dict(self._routes))
+
+    # --- small things ---------------------------------------------------------------------------------------
+
+    async def _in_loader(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._loaders, work)
+
+    def _lock(self, key: ModelVersion) -> asyncio.Lock:
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    def _read_states(self) -> list[tuple[tuple[str, ...], float]]:
+        return [
+            ((record.key.model, str(record.key.version), state.value), float(record.state is state))
+            for record in self._registry
+            for state in VersionState
+        ]
+
+    def _read_queues(self) -> list[tuple[tuple[str, ...], float]]:
+        return [
+            ((record.key.model, str(record.key.version)), float(record.served.batcher.queued_rows))
+            for record in self._registry
+            if record.served is not None
+        ]

@@ -1,0 +1,1 @@
+"""Runs models: what lies on disk, what is loaded, what shares a run."""

@@ -1,0 +1,322 @@
+"""Lets requests that arrive together share a run of one model version: holds its queue, timers and threads.
+
+Decides nothing itself: RowQueue says who runs together, RunTime whether the loop can spare the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from gateway.errors import DeadlineExceeded, GatewayError, InferenceFailed, InvalidInput
+from gateway.inference.execution import BatchRun, run_batch, run_isolated
+from gateway.inference.loader import LoadedVersion
+from gateway.inference.row_queue import Batch, RowQueue
+from gateway.inference.session import RunStop, Session
+from gateway.inference.signature import NUMPY_TYPES
+from gateway.inference.statistics import Statistics
+from gateway.messages import Array, Timings
+from gateway.telemetry.metrics import Metrics
+
+INLINE_LIMIT_S = 150e-6
+"""A thread costs 48 microseconds and a loop that is held delays everybody: below this the loop runs it itself."""
+
+Answer = tuple[dict[str, Array], Timings]
+
+
+class QueuedRequest(msgspec.Struct, frozen=True):
+    """One caller's request in the queue of one version."""
+
+    inputs: dict[str, Array]
+    rows: int
+    outputs: tuple[str, ...]
+    group: Hashable
+    deadline: float
+    arrived_at: float
+    answer: asyncio.Future[Answer]
+
+    def is_abandoned(self) -> bool:
+        """Tell whether its caller has gone."""
+        return self.answer.done()
+
+
+@dataclass(eq=False, slots=True)
+class _Running:
+    batch: Batch[QueuedRequest]
+    session: Session
+    started_at: float
+    stop: RunStop = field(default_factory=RunStop)
+
+
+class Batcher:
+    """The only way to a version's sessions. All times are `time.monotonic()` seconds."""
+
+    def __init__(self, loaded: LoadedVersion, metrics: Metrics, *, loop: asyncio.AbstractEventLoop) -> None:
+        key, batching, sharing = loaded.key, loaded.config.batching, loaded.sharing
+        self._name = str(key)
+        self._loop = loop
+        self._signature = loaded.signature
+        self._run_time = loaded.run_time
+        self._max_rows = batching.max_rows
+        self._rows_per_run = batching.max_rows if sharing.shares_runs else None
+        self._fixed_rows = sharing.fixed_rows
+        self._queue: RowQueue[QueuedRequest] = RowQueue(
+            name=self._name,
+            max_rows=sharing.fixed_rows or batching.max_rows,
+            max_queue_rows=batching.max_queue_rows,
+            max_queue_delay_s=batching.max_queue_delay_ms / 1000,
+            shares_runs=sharing.shares_runs,
+        )
+        self._idle: list[Session] = list(loaded.sessions)
+        self._running: set[_Running] = set()
+        self._threads = ThreadPoolExecutor(len(loaded.sessions), thread_name_prefix=f"run-{self._name}")
+        self._flush_is_due = False
+        self._delay_timer: asyncio.TimerHandle | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._deadline_at = float("inf")
+        self._drained: asyncio.Future[None] | None = None
+        self._leases = 0
+        self.statistics = Statistics()
+        labels = (key.model, str(key.version))
+        self._queue_delay = metrics.histogram("queue_delay_seconds", *labels)
+        self._inference_duration = metrics.histogram("inference_duration_seconds", *labels)
+        self._batch_rows = metrics.histogram("batch_rows", *labels)
+        self._metrics = metrics
+        self._labels = labels
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows waiting for a run."""
+        return self._queue.rows
+
+    def submit(
+        self, inputs: dict[str, Array], rows: int, outputs: tuple[str, ...], deadline: float
+    ) -> asyncio.Future[Answer]:
+        """Queue a request that fits the signature.
+
+        Returns: Resolves to outputs and timings, or raises the request's own error. Cancel it to give up.
+        Raises:
+            InvalidInput: an input is empty, but not for want of rows.
+            TooLarge, Overloaded: the queue has no room.
+        """
+        if not rows or (not self._signature.is_static and any(not array.size for array in inputs.values())):
+            return self._answer_empty(rows, outputs)
+        group: Hashable = outputs or None
+        if not self._signature.is_static:
+            group = (outputs, *(array.shape[1:] for array in inputs.values()))
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        self._queue.put(QueuedRequest(inputs, rows, outputs, group, deadline, time.monotonic(), answer))
+        if deadline < self._deadline_at:
+            self._arm_deadline(deadline)
+        if not self._flush_is_due and self._idle:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+        return answer
+
+    def _answer_empty(self, rows: int, outputs: tuple[str, ...]) -> asyncio.Future[Answer]:
+        """Answer no rows with no rows, without a run: some operators end the whole process on empty tensors."""
+        if rows or self._signature.rows is None:
+            raise InvalidInput(f"{self._name}: an input is empty, expected at least one element in each")
+        specs = self._signature.output_by_name
+        empty: dict[str, Array] = {
+            name: np.empty((0, *(max(size, 0) for size in specs[name].shape[1:])), NUMPY_TYPES[specs[name].datatype])
+            for name in outputs or specs
+        }
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        answer.set_result((empty, Timings(0.0, 0.0)))
+        return answer
+
+    def acquire(self) -> None:
+        """Keep the version alive for a request that has chosen it, until release()."""
+        self._leases += 1
+
+    def release(self) -> None:
+        """Let go of the version."""
+        self._leases -= 1
+        if self._drained is not None:
+            self._settle_drain()
+
+    async def drain(self) -> None:
+        """Wait until everybody who chose this version is answered, and end the threads."""
+        if self._drained is None:
+            self._drained = self._loop.create_future()
+        self._settle_drain()
+        await asyncio.shield(self._drained)
+        for timer in (self._deadline_timer, self._delay_timer):
+            if timer is not None:
+                timer.cancel()
+        self._threads.shutdown(wait=False)
+
+    def _flush(self) -> None:
+        """Start what is due. One run on the loop a tick; the next waits its turn behind other callbacks."""
+        self._flush_is_due = False
+        while self._idle:
+            batch = self._queue.next_batch(time.monotonic())
+            if batch is None:
+                break
+            if self._run_time.predict(self._equivalent_rows(batch)) < INLINE_LIMIT_S:
+                self._run_on_loop(batch)
+                if not self._queue.is_empty:
+                    self._flush_is_due = True
+                    self._loop.call_soon(self._flush)
+                break
+            self._run_in_thread(batch)
+        if not self._queue.is_empty and not self._flush_is_due and self._idle:
+            self._arm_delay()
+        self._settle_drain()
+
+    def _equivalent_rows(self, batch: Batch[QueuedRequest]) -> int:
+        if self._signature.is_static:
+            return batch.rows
+        elements = sum(array.size for request in batch.requests for array in request.inputs.values())
+        return max(batch.rows, self._run_time.equivalent_rows(elements))
+
+    def _run_on_loop(self, batch: Batch[QueuedRequest]) -> None:
+        started_at = time.monotonic()
+        try:
+            run = run_batch(
+                self._idle[-1],
+                batch.requests,
+                batch.rows,
+                rows_per_run=self._rows_per_run,
+                fixed_rows=self._fixed_rows,
+            )
+        except GatewayError as exc:
+            if len(batch.requests) > 1:
+                self._run_in_thread(batch, failure=exc)
+                return
+            run = BatchRun([exc], 1, 0.0, 0.0, 0.0)
+        self._settle(batch, run, started_at)
+
+    def _run_in_thread(self, batch: Batch[QueuedRequest], *, failure: GatewayError | None = None) -> None:
+        running = _Running(batch, self._idle.pop(), time.monotonic())
+        self._running.add(running)
+        for request in batch.requests:
+            request.answer.add_done_callback(lambda _: self._stop_if_unwanted(running))
+        future = self._loop.run_in_executor(self._threads, self._run_guarded, running, failure)
+        future.add_done_callback(lambda done: self._finish(running, done))
+
+    def _run_guarded(self, running: _Running, failure: GatewayError | None) -> BatchRun:
+        """Run a batch in a thread; when it fails as a whole, once more one by one."""
+        requests = running.batch.requests
+        try:
+            if failure is None:
+                return run_batch(
+                    running.session,
+                    requests,
+                    running.batch.rows,
+                    rows_per_run=self._rows_per_run,
+                    fixed_rows=self._fixed_rows,
+                    stop=running.stop,
+                )
+        except GatewayError as exc:
+            failure = exc
+        return run_isolated(
+            running.session,
+            requests,
+            rows_per_run=self._rows_per_run,
+            fixed_rows=self._fixed_rows,
+            failure=failure,
+            stop=running.stop,
+        )
+
+    def _finish(self, running: _Running, done: asyncio.Future[BatchRun]) -> None:
+        self._running.discard(running)
+        self._idle.append(running.session)
+        error = done.exception()
+        if error is None:
+            run = done.result()
+        else:  # not one of our errors: memory, or a fault of ours; the callers must not hang
+            failure = InferenceFailed(f"{self._name}: {type(error).__name__}: {error}")
+            run = BatchRun([failure] * len(running.batch.requests), 0, 0.0, 0.0, 0.0)
+        self._settle(running.batch, run, running.started_at)
+        self._flush()
+
+    def _settle(self, batch: Batch[QueuedRequest], run: BatchRun, started_at: float) -> None:
+        statistics = self.statistics
+        answered = 0
+        waited_s = 0.0
+        for request, outcome in zip(batch.requests, run.outcomes, strict=True):
+            queue_s = started_at - request.arrived_at
+            self._queue_delay.observe(queue_s)
+            answer = request.answer
+            if isinstance(outcome, dict):
+                answered += 1
+                waited_s += queue_s
+                if not answer.done():
+                    answer.set_result((outcome, Timings(queue_s, run.run_s)))
+            else:
+                statistics.fail.add(queue_s + run.run_s)
+                if not answer.done():
+                    answer.set_exception(outcome)
+        self._metrics.counter("batches_total", *self._labels, batch.reason).add()
+        if run.isolated:
+            self._metrics.counter("batches_total", *self._labels, "isolated").add(run.isolated)
+        self._batch_rows.observe(batch.rows)
+        self._inference_duration.observe(run.run_s)
+        if answered:
+            if run.runs == 1:
+                self._run_time.learn(self._equivalent_rows(batch), run.run_s)
+            statistics.last_at = time.time()
+            statistics.count_batch(
+                requests=answered,
+                queue_s=waited_s,
+                rows=batch.rows,
+                runs=run.runs,
+                assemble_s=run.assemble_s,
+                run_s=run.run_s,
+                split_s=run.split_s,
+            )
+
+    def _stop_if_unwanted(self, running: _Running) -> None:
+        if running in self._running and all(request.is_abandoned() for request in running.batch.requests):
+            running.stop.stop()
+
+    def _arm_delay(self) -> None:
+        release_at = self._queue.release_at()
+        if release_at is not None:
+            if self._delay_timer is not None:
+                self._delay_timer.cancel()
+            self._delay_timer = self._loop.call_later(max(0.0, release_at - time.monotonic()), self._flush)
+
+    def _arm_deadline(self, deadline: float) -> None:
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._deadline_at = deadline
+        self._deadline_timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._expire)
+
+    def _expire(self) -> None:
+        """Answer everybody whose deadline has passed, queued or running; then wait for the next deadline."""
+        self._deadline_timer = None
+        self._deadline_at = float("inf")
+        now = time.monotonic()
+        earliest = float("inf")
+        for where, requests in (
+            ("in the queue", list(self._queue)),
+            ("while running", [request for running in self._running for request in running.batch.requests]),
+        ):
+            for request in requests:
+                if request.answer.done():
+                    continue
+                if request.deadline <= now:
+                    waited_ms = (now - request.arrived_at) * 1000
+                    request.answer.set_exception(
+                        DeadlineExceeded(f"{self._name}: the deadline passed after {waited_ms:.0f} ms {where}")
+                    )
+                else:
+                    earliest = min(earliest, request.deadline)
+        if earliest < float("inf"):
+            self._arm_deadline(earliest)
+        self._flush()
+
+    def _settle_drain(self) -> None:
+        if self._drained is None or self._drained.done():
+            return
+        if not self._leases and self._queue.is_empty and not self._running:
+            self._drained.set_result(None)

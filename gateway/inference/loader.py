@@ -1,0 +1,281 @@
+"""Turns a version's files into a version that may answer: sessions, golden requests, self-test, warm-up.
+
+Runs in a loader thread, start to end; never touches the registry and never serves.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.errors import GatewayError, InvalidModel, LoadFailed
+from gateway.inference.manifest import Golden, GoldenCase, Manifest
+from gateway.inference.model_config import Batching, ModelConfig
+from gateway.inference.repository import VersionFiles
+from gateway.inference.run_time import RunTime
+from gateway.inference.samples import (
+    Inputs,
+    as_array,
+    concatenated,
+    golden_inputs,
+    random_inputs,
+    repeated_rows,
+)
+from gateway.inference.session import OnnxSession, Session
+from gateway.inference.signature import FREE_ROWS, Signature
+from gateway.messages import Array, ModelVersion
+
+_SCALES = (1.0, 100.0, 0.01)
+_SLOW_RUN_S = 0.5
+_TOLERANCE = {"FP16": 1e-2, "BF16": 2e-2, "FP32": 1e-4, "FP64": 1e-6}
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Whether requests of this version may share a run, and why.
+
+    Attributes:
+        fixed_rows: Size of a first axis that the file fixes: batches are padded to it and cut again. None when free.
+    """
+
+    shares_runs: bool
+    reason: str
+    fixed_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedVersion:
+    """Everything a READY version needs to answer.
+
+    Attributes:
+        signature: What callers see: fixed rows that are padded appear as free.
+        sessions: One per instance.
+        file_bytes: Size of model.onnx. grown_bytes: Resident memory the load added, roughly.
+    """
+
+    key: ModelVersion
+    sha256: str
+    manifest: Manifest | None
+    config: ModelConfig
+    signature: Signature
+    sessions: tuple[Session, ...]
+    sharing: Sharing
+    run_time: RunTime
+    file_bytes: int
+    grown_bytes: int
+    load_s: float
+
+
+def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) -> LoadedVersion:
+    """Open, test and warm one version.
+
+    Raises: LoadFailed: with the reason it may not be READY.
+    """
+    started = time.perf_counter()
+    resident = _resident_bytes()
+    sessions: list[Session] = [
+        OnnxSession(files.model, config.execution, name=str(key), external_folder=files.external_folder)
+        for _ in range(config.execution.instances)
+    ]
+    session = sessions[0]
+    declared = session.signature
+    golden = golden_inputs(declared, files.golden) if files.golden else []
+    if files.golden:
+        run_golden(session, files.golden, golden)
+    sample = golden[0] if golden else None
+    sharing = decide_sharing(session, config.batching, sample=sample)
+    signature = declared.with_free_rows() if sharing.fixed_rows else declared
+    run_time = warm_up(sessions, config.batching, sharing, sample=sample)
+    return LoadedVersion(
+        key=key,
+        sha256=files.sha256,
+        manifest=files.manifest,
+        config=config,
+        signature=signature,
+        sessions=tuple(sessions),
+        sharing=sharing,
+        run_time=run_time,
+        file_bytes=len(files.model),
+        grown_bytes=max(0, _resident_bytes() - resident),
+        load_s=time.perf_counter() - started,
+    )
+
+
+def run_golden(session: Session, golden: Golden, inputs: list[Inputs]) -> None:
+    """Ask the golden requests.
+
+    Raises: InvalidModel: an answer differs by more than its tolerance.
+    """
+    for number, (case, arrays) in enumerate(zip(golden.cases, inputs, strict=True)):
+        where = f"golden.json: case {number}"
+        session.signature.check(arrays, model=where)
+        for name, expected in case.outputs.items():
+            spec = session.signature.output_by_name.get(name)
+            if spec is None:
+                raise InvalidModel(f"{where}: the model has no output '{name}'")
+            wanted = as_array(expected, spec, where=f"{where}: '{name}'")
+            (got,) = session.run(arrays, [name])
+            _compare_golden(case, name, got, wanted, where)
+
+
+def _compare_golden(case: GoldenCase, name: str, got: Array, wanted: Array, where: str) -> None:
+    if got.shape != wanted.shape:
+        raise InvalidModel(f"{where}: output '{name}' has shape {list(got.shape)}, expected {list(wanted.shape)}")
+    if got.dtype == object or not np.issubdtype(got.dtype, np.inexact):
+        equal = bool(np.array_equal(got, wanted))
+    else:
+        equal = bool(np.allclose(got, wanted, rtol=case.tolerance, atol=case.tolerance, equal_nan=True))
+    if not equal:
+        raise InvalidModel(f"{where}: output '{name}' differs by more than {case.tolerance}")
+
+
+def decide_sharing(session: Session, batching: Batching, *, sample: Inputs | None) -> Sharing:
+    """Find out whether run(a ⊕ b) = run(a) ⊕ run(b), the only ground on which requests may share a run."""
+    signature = session.signature
+    if batching.enabled is False:
+        return Sharing(shares_runs=False, reason="switched off by batching.enabled")
+    if signature.rows is None or not signature.inputs:
+        return Sharing(shares_runs=False, reason="inputs and outputs have no first axis in common")
+    if signature.rows == FREE_ROWS and not signature.same_rows_axis and not batching.enabled:
+        return Sharing(
+            shares_runs=False,
+            reason="inputs and outputs name their first axis differently; batching.enabled = true says they are rows",
+        )
+    random = np.random.default_rng(20)
+    try:
+        if signature.rows == FREE_ROWS:
+            independent = _rows_are_independent(session, random, sample)
+        else:
+            independent = _fixed_rows_are_independent(session, random, sample)
+    except GatewayError as exc:
+        return Sharing(shares_runs=False, reason=f"the self-test could not run: {exc}")
+    if not independent:
+        return Sharing(shares_runs=False, reason="the self-test found that rows influence each other")
+    if signature.rows == FREE_ROWS:
+        return Sharing(shares_runs=True, reason="the self-test found rows independent")
+    return Sharing(
+        shares_runs=True,
+        reason=f"the self-test found rows independent; batches are padded to {signature.rows} rows",
+        fixed_rows=signature.rows,
+    )
+
+
+def warm_up(sessions: list[Session], batching: Batching, sharing: Sharing, *, sample: Inputs | None) -> RunTime:
+    """Run every instance at 1, the powers of two and max_rows, and time what a batch of each size takes.
+
+    Raises: LoadFailed: a run fails on the publisher's own sample; made-up inputs may be refused.
+    """
+    signature = sessions[0].signature
+    limit = batching.max_rows if sharing.shares_runs and not sharing.fixed_rows else 1
+    sizes = sorted({*(2**k for k in range(limit.bit_length())), limit})
+    run_time = RunTime(limit)
+    random = np.random.default_rng(21)
+    for session in sessions:
+        for size in sizes:
+            rows = sharing.fixed_rows or size
+            if sample is not None:
+                inputs = repeated_rows(sample, rows) if signature.rows is not None else sample
+            else:
+                inputs = random_inputs(signature, rows, random, scale=1.0)
+            try:
+                seconds = _fastest(session, inputs)
+            except GatewayError as exc:
+                if sample is not None:
+                    raise LoadFailed(f"warm-up with {rows} rows failed: {exc}") from exc
+                return run_time
+            run_time.start_from(size, seconds, elements=sum(array.size for array in inputs.values()))
+    return run_time
+
+
+def _rows_are_independent(session: Session, random: np.random.Generator, sample: Inputs | None) -> bool:
+    pairs: list[tuple[Inputs, Inputs]] = []
+    if sample is not None:
+        rows = len(next(iter(sample.values())))
+        rolled = {name: np.roll(array, 1, axis=0) for name, array in sample.items()}
+        pairs.append((sample, rolled if rows > 1 else repeated_rows(sample, 2)))
+    pairs += [
+        (
+            random_inputs(session.signature, 2, random, scale=scale, like=sample),
+            random_inputs(session.signature, 3, random, scale=scale, like=sample),
+        )
+        for scale in _SCALES
+    ]
+    tested = 0
+    for number, (first, second) in enumerate(pairs):
+        started = time.perf_counter()
+        try:
+            alone = [session.run(part, ()) for part in (first, second)]
+            together = session.run(concatenated([first, second]), ())
+        except GatewayError:
+            if number == len(pairs) - 1 and not tested:
+                raise
+            continue  # made-up values may be refused, for instance as indices
+        tested += 1
+        split = len(next(iter(first.values())))
+        if not all(
+            _same_rows(session.signature, np.concatenate(parts), whole, index) and len(parts[0]) == split
+            for index, (parts, whole) in enumerate(zip(zip(*alone, strict=True), together, strict=True))
+        ):
+            return False
+        if time.perf_counter() - started > _SLOW_RUN_S:
+            break
+    return True
+
+
+def _fixed_rows_are_independent(session: Session, random: np.random.Generator, sample: Inputs | None) -> bool:
+    """Change every other row and see whether the rest of the answer stays."""
+    rows = session.signature.rows or 1
+    for scale in _SCALES:
+        first = random_inputs(session.signature, rows, random, scale=scale, like=sample)
+        second = random_inputs(session.signature, rows, random, scale=scale, like=sample)
+        kept = np.arange(rows) % 2 == 0
+        mixed = {}
+        for name, array in first.items():
+            mixed[name] = second[name].copy()
+            mixed[name][kept] = array[kept]
+        started = time.perf_counter()
+        for index, (before, after) in enumerate(zip(session.run(first, ()), session.run(mixed, ()), strict=True)):
+            if len(before) != rows or not _same_rows(session.signature, before[kept], after[kept], index):
+                return False
+        if time.perf_counter() - started > _SLOW_RUN_S:
+            break
+    return True
+
+
+def _same_rows(signature: Signature, expected: Array, got: Array, index: int) -> bool:
+    if expected.shape != got.shape:
+        return False
+    datatype = signature.outputs[index].datatype
+    tolerance = _TOLERANCE.get(datatype)
+    if tolerance is None:
+        return bool(np.array_equal(expected, got))
+    if datatype == "BF16":
+        expected, got = _widened(expected), _widened(got)
+    return bool(np.allclose(expected, got, rtol=tolerance, atol=tolerance * 0.1, equal_nan=True))
+
+
+def _widened(bits: Array) -> Array:
+    """Turn BF16 bits into float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _fastest(session: Session, inputs: Inputs) -> float:
+    """Seconds of the quickest of three runs, the first of which may still allocate."""
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        session.run(inputs, ())
+        best = min(best, time.perf_counter() - started)
+        if best > _SLOW_RUN_S:
+            break
+    return best
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - read at every load, no Path needed
+            return int(file.read().split()[1]) * 4096
+    except OSError:
+        return 0

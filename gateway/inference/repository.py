@@ -1,0 +1,244 @@
+"""The model repository on disk: which models and versions lie there, and their bytes, read safely.
+
+Never loads a model and keeps nothing in memory but parsed settings. No link is ever followed below the root.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.errors import InvalidModel, InvalidSetting, LoadFailed
+from gateway.inference.graph import external_files
+from gateway.inference.manifest import (
+    MODEL_FILE,
+    Golden,
+    Manifest,
+    check_hashes,
+    parse_golden,
+    parse_manifest,
+    sha256_of,
+)
+from gateway.inference.model_config import ModelConfig, parse_model_config
+from gateway.messages import ModelVersion
+
+MANIFEST_FILE = "manifest.toml"
+GOLDEN_FILE = "golden.json"
+CONFIG_FILE = "model.toml"
+SETTLED_AFTER_S = 2.0
+INCOMPLETE_AFTER_S = 30.0
+RESERVED_NAMES = frozenset({"stats"})
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+
+Stamp = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFolder:
+    """A version as a listing shows it.
+
+    Attributes:
+        stamp: Name, size, change time and inode of every file: differs when anything was written.
+        changed_at: Wall-clock second of the last write.
+    """
+
+    key: ModelVersion
+    path: Path
+    stamp: Stamp
+    changed_at: float
+
+    def has(self, name: str) -> bool:
+        """Tell whether the file lies there."""
+        return any(entry[0] == name for entry in self.stamp)
+
+    def is_settled(self, wall_now: float) -> bool:
+        """Tell whether a load may be tried: there is a manifest to check against, or nothing changed for 2 s."""
+        if self.has(MODEL_FILE) and self.has(MANIFEST_FILE):
+            return True
+        return self.has(MODEL_FILE) and wall_now - self.changed_at >= SETTLED_AFTER_S
+
+    def may_still_change(self, wall_now: float) -> bool:
+        """Tell whether a version that cannot be loaded yet may just be half written."""
+        return wall_now - self.changed_at < INCOMPLETE_AFTER_S
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model as a listing shows it.
+
+    Attributes:
+        fault: What is wrong with its model.toml, else "".
+    """
+
+    name: str
+    config: ModelConfig
+    fault: str
+    versions: dict[int, VersionFolder]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFiles:
+    """A version's bytes, hashes checked."""
+
+    model: bytes
+    sha256: str
+    manifest: Manifest | None
+    golden: Golden | None
+    external_folder: Path | None
+
+
+class Repository:
+    """A directory of models."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._configs: dict[str, tuple[Stamp, ModelConfig, str]] = {}
+
+    def scan(self) -> dict[str, ModelFolder]:
+        """List every model and version.
+
+        Raises: LoadFailed: the root cannot be read.
+        """
+        found = {}
+        for name in self._directories(self.root):
+            if _MODEL_NAME.fullmatch(name) and name not in RESERVED_NAMES:
+                found[name] = self._scan_model(name)
+        return found
+
+    def misnamed(self) -> list[str]:
+        """Return directories that hold versions but whose name no client could ask for."""
+        return [
+            name
+            for name in self._directories(self.root)
+            if not (_MODEL_NAME.fullmatch(name) and name not in RESERVED_NAMES)
+            and any(_VERSION.fullmatch(version) for version in self._directories(self.root / name))
+        ]
+
+    def scan_model(self, name: str) -> ModelFolder | None:
+        """List one model, or None when there is none of that name."""
+        if not _MODEL_NAME.fullmatch(name) or name in RESERVED_NAMES or name not in self._directories(self.root):
+            return None
+        return self._scan_model(name)
+
+    def read_version(self, folder: VersionFolder) -> VersionFiles:
+        """Read and check everything a load needs.
+
+        Raises: InvalidModel: a file is missing, is a link, differs from its hash or refers to data it may not read.
+        """
+        reader = _Reader(folder.path)
+        model = reader.read(MODEL_FILE)
+        manifest = None
+        if folder.has(MANIFEST_FILE):
+            manifest = parse_manifest(reader.read(MANIFEST_FILE), where=f"{folder.path / MANIFEST_FILE}")
+            check_hashes(manifest, lambda name: model if name == MODEL_FILE else reader.read(name))
+        golden = None
+        if folder.has(GOLDEN_FILE):
+            golden = parse_golden(reader.read(GOLDEN_FILE), where=f"{folder.path / GOLDEN_FILE}")
+        external = external_files(model)
+        listed = manifest.files if manifest else {}
+        for name in sorted(external):
+            if name not in listed:
+                raise InvalidModel(f"external data '{name}' is not listed with its hash in {MANIFEST_FILE}")
+        return VersionFiles(
+            model=model,
+            sha256=sha256_of(model),
+            manifest=manifest,
+            golden=golden,
+            external_folder=folder.path.resolve() if external else None,
+        )
+
+    def _scan_model(self, name: str) -> ModelFolder:
+        path = self.root / name
+        config, fault = self._config(path)
+        versions = {
+            int(entry): _version_folder(ModelVersion(name, int(entry)), path / entry)
+            for entry in self._directories(path)
+            if _VERSION.fullmatch(entry)
+        }
+        return ModelFolder(name=name, config=config, fault=fault, versions=dict(sorted(versions.items())))
+
+    def _config(self, path: Path) -> tuple[ModelConfig, str]:
+        file = path / CONFIG_FILE
+        stamp = tuple(_stamps(file.parent, only=CONFIG_FILE))
+        if not stamp:
+            return ModelConfig(), ""
+        cached = self._configs.get(path.name)
+        if cached is None or cached[0] != stamp:
+            try:
+                parsed = parse_model_config(_Reader(path).read(CONFIG_FILE), where=str(file))
+                cached = (stamp, parsed, "")
+            except (InvalidSetting, InvalidModel) as exc:
+                cached = (stamp, ModelConfig(), str(exc))
+            self._configs[path.name] = cached
+        return cached[1], cached[2]
+
+    @staticmethod
+    def _directories(path: Path) -> list[str]:
+        try:
+            with os.scandir(path) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError as exc:
+            raise LoadFailed(f"{path}: no such directory") from exc
+        except OSError as exc:
+            raise LoadFailed(f"{path}: cannot be read: {exc.strerror}") from exc
+
+
+class _Reader:
+    """Reads files below one directory through its descriptor: no links, no second names, nothing outside."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, name: str) -> bytes:
+        descriptor = -1
+        parent = -1
+        try:
+            parent = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            *folders, leaf = name.split("/")
+            for part in folders:
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+                os.close(parent)
+                parent = inner
+            descriptor = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise InvalidModel(f"{self._folder / name}: expected a regular file")
+            if status.st_nlink != 1:
+                raise InvalidModel(f"{self._folder / name}: has {status.st_nlink} hard links, expected one")
+            with os.fdopen(descriptor, "rb") as file:
+                descriptor = -1
+                return file.read()
+        except FileNotFoundError as exc:
+            raise InvalidModel(f"{self._folder / name}: no such file") from exc
+        except OSError as exc:
+            raise InvalidModel(
+                f"{self._folder / name}: cannot be read (links are not followed): {exc.strerror}"
+            ) from exc
+        finally:
+            for opened in (descriptor, parent):
+                if opened >= 0:
+                    os.close(opened)
+
+
+def _version_folder(key: ModelVersion, path: Path) -> VersionFolder:
+    stamp = tuple(sorted(_stamps(path)))
+    newest = max((entry[2] for entry in stamp), default=0)
+    return VersionFolder(key=key, path=path, stamp=stamp, changed_at=newest / 1e9)
+
+
+def _stamps(path: Path, *, only: str = "") -> Iterator[tuple[str, int, int, int]]:
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if only and entry.name != only:
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                yield entry.name, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns), status.st_ino
+    except OSError:  # removed while it was listed: the next scan sees the rest
+        return

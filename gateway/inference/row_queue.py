@@ -1,0 +1,169 @@
+"""Requests waiting for a run, and the decision which of them run together.
+
+Never awaits, never reads a clock, never runs anything: `now` is an argument.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from gateway.errors import Overloaded, TooLarge
+
+
+class Waiting(Protocol):
+    """A request in the queue."""
+
+    @property
+    def rows(self) -> int:
+        """Size of its first axis."""
+
+    @property
+    def group(self) -> Hashable:
+        """Only requests of one group may share a run."""
+
+    @property
+    def deadline(self) -> float:
+        """Time after which nobody waits for the answer."""
+
+    @property
+    def arrived_at(self) -> float:
+        """Time it was put into the queue."""
+
+    def is_abandoned(self) -> bool:
+        """Tell whether its caller has gone."""
+
+
+W = TypeVar("W", bound=Waiting)
+
+_NONE_DUE = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[W]):
+    """Requests that run together, and why they were released now.
+
+    Attributes:
+        reason: drained (all that waited), full (max_rows), delay (waited long enough), shape (others of another
+            group wait), oversize (one request above max_rows), single (this model shares no runs).
+    """
+
+    requests: list[W]
+    rows: int
+    reason: str
+
+
+@dataclass(slots=True)
+class _Group(Generic[W]):
+    requests: deque[W] = field(default_factory=deque)
+    rows: int = 0
+
+
+class RowQueue(Generic[W]):
+    """First come, first served within a group; of the groups that are due, the one whose head waited longest.
+
+    Bounded by rows. Dead requests leave when a batch is formed: a caller may hang up while queued.
+    """
+
+    def __init__(
+        self, *, name: str, max_rows: int, max_queue_rows: int, max_queue_delay_s: float, shares_runs: bool
+    ) -> None:
+        self._name = name
+        self._max_rows = max_rows
+        self._max_queue_rows = max_queue_rows
+        self._max_queue_delay_s = max_queue_delay_s if shares_runs else 0.0
+        self._shares_runs = shares_runs
+        self._groups: dict[Hashable, _Group[W]] = {}
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[W]:
+        """Yield every waiting request."""
+        for group in self._groups.values():
+            yield from group.requests
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing waits; a request may have no rows."""
+        return not self._groups
+
+    def put(self, request: W) -> None:
+        """Take a request in.
+
+        Raises:
+            TooLarge: its rows could never wait here.
+            Overloaded: they could, but not now.
+        """
+        if self.rows + request.rows > self._max_queue_rows:
+            if request.rows > self._max_queue_rows:
+                raise TooLarge(
+                    f"{self._name}: the request has {request.rows} rows, the queue holds at most {self._max_queue_rows}"
+                )
+            raise Overloaded(f"{self._name}: queue holds {self.rows} of {self._max_queue_rows} rows")
+        group = self._groups.get(request.group)
+        if group is None:
+            group = self._groups[request.group] = _Group()
+        group.requests.append(request)
+        group.rows += request.rows
+        self.rows += request.rows
+
+    def release_at(self) -> float | None:
+        """Return when the oldest request has waited long enough, or None when nothing waits."""
+        if not self._groups:
+            return None
+        return min(group.requests[0].arrived_at for group in self._groups.values()) + self._max_queue_delay_s
+
+    def next_batch(self, now: float) -> Batch[W] | None:
+        """Take the requests that should run now, or None when nothing is due; the dead are dropped on the way."""
+        while self._groups:
+            key = self._due_group(now)
+            if key is _NONE_DUE:
+                return None
+            batch = self._take(key, now)
+            if batch.requests:
+                return batch
+        return None
+
+    def _due_group(self, now: float) -> Hashable:
+        if not self._max_queue_delay_s and len(self._groups) == 1:
+            return next(iter(self._groups))
+        due = [
+            key
+            for key, group in self._groups.items()
+            if group.rows >= self._max_rows or group.requests[0].arrived_at + self._max_queue_delay_s <= now
+        ]
+        return min(due, key=lambda key: self._groups[key].requests[0].arrived_at, default=_NONE_DUE)
+
+    def _take(self, key: Hashable, now: float) -> Batch[W]:
+        group = self._groups[key]
+        waiting = group.requests
+        chosen: list[W] = []
+        rows = 0
+        while waiting:
+            head = waiting[0]
+            if head.is_abandoned() or head.deadline <= now:
+                group.rows -= head.rows
+                self.rows -= head.rows
+                waiting.popleft()
+                continue
+            if chosen and (not self._shares_runs or rows + head.rows > self._max_rows):
+                break
+            chosen.append(waiting.popleft())
+            rows += head.rows
+        group.rows -= rows
+        self.rows -= rows
+        if not waiting:
+            del self._groups[key]
+        return Batch(chosen, rows, self._reason(rows, filled=bool(waiting)))
+
+    def _reason(self, rows: int, *, filled: bool) -> str:
+        if not self._shares_runs:
+            return "single"
+        if rows > self._max_rows:
+            return "oversize"
+        if filled or rows == self._max_rows:
+            return "full"
+        if self._max_queue_delay_s:
+            return "delay"
+        return "shape" if self._groups else "drained"

@@ -1,0 +1,48 @@
+"""How long a run of so many rows takes, learned at warm-up and from every run since.
+
+Never measures: seconds are given to it.
+"""
+
+from __future__ import annotations
+
+_WEIGHT = 0.1
+_SURPRISE = 2.0
+
+
+class RunTime:
+    """An exponentially weighted mean of the seconds per run, one for each power of two of rows.
+
+    A run that takes more than twice what was expected counts as twice: on a shared machine one stolen time slice
+    must not send every later batch to the executor.
+    """
+
+    def __init__(self, max_rows: int) -> None:
+        self._seconds = [0.0] * ((max_rows - 1).bit_length() + 1)
+        self._elements_per_row = 0
+
+    def start_from(self, rows: int, seconds: float, *, elements: int) -> None:
+        """Take a warm-up run as the first estimate.
+
+        Args:
+            elements: Of all the run's inputs together; a later request with longer free axes counts as more rows.
+        """
+        self._seconds[self._index(rows)] = seconds
+        self._elements_per_row = max(1, elements // max(1, rows))
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """Take one more run into the mean."""
+        index = self._index(rows)
+        known = self._seconds[index]
+        self._seconds[index] = known + _WEIGHT * (min(seconds, _SURPRISE * known) - known) if known else seconds
+
+    def predict(self, rows: int) -> float:
+        """Return the expected seconds of a run; beyond the largest size known, in proportion."""
+        index = self._index(rows)
+        return self._seconds[index] * max(1.0, rows / (1 << index))
+
+    def equivalent_rows(self, elements: int) -> int:
+        """Return how many warm-up rows hold as many elements: the size of a request with free axes."""
+        return max(1, elements // self._elements_per_row) if self._elements_per_row else 1
+
+    def _index(self, rows: int) -> int:
+        return min((rows - 1).bit_length() if rows > 0 else 0, len(self._seconds) - 1)

@@ -1,0 +1,95 @@
+"""Tensors that fit a signature, for the self-test and the warm-up: from golden requests, else made up.
+
+Never used to answer anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gateway.errors import InvalidModel
+from gateway.inference.manifest import Golden
+from gateway.inference.signature import NUMPY_TYPES, Signature
+from gateway.messages import Array, TensorSpec
+
+Inputs = dict[str, Array]
+
+
+def golden_inputs(signature: Signature, golden: Golden) -> list[Inputs]:
+    """Turn the golden cases' nested lists into arrays.
+
+    Raises: InvalidModel: a case does not fit the signature.
+    """
+    cases = []
+    for number, case in enumerate(golden.cases):
+        unknown = case.inputs.keys() - signature.input_by_name.keys()
+        if unknown:
+            raise InvalidModel(f"golden.json: case {number}: the model has no input '{min(unknown)}'")
+        cases.append(
+            {
+                spec.name: as_array(case.inputs[spec.name], spec, where=f"golden.json: case {number}: '{spec.name}'")
+                for spec in signature.inputs
+                if spec.name in case.inputs
+            }
+        )
+    return cases
+
+
+def as_array(nested: object, spec: TensorSpec, *, where: str) -> Array:
+    """Make an array of the tensor's datatype from nested lists.
+
+    Raises: InvalidModel: ragged lists or wrong elements.
+    """
+    try:
+        array = np.array(nested, dtype=NUMPY_TYPES[spec.datatype])
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise InvalidModel(f"{where}: not {spec.datatype} elements: {exc}") from exc
+    if array.ndim != len(spec.shape):
+        raise InvalidModel(f"{where}: has {array.ndim} axes, expected {len(spec.shape)}")
+    return array
+
+
+def random_inputs(
+    signature: Signature, rows: int, random: np.random.Generator, *, scale: float, like: Inputs | None = None
+) -> Inputs:
+    """Draw inputs of the given rows: normal floats times `scale`, small integers, short strings.
+
+    Args:
+        like: Inputs whose sizes stand in for the free axes; 1 without.
+    """
+    made = {}
+    for spec in signature.inputs:
+        shape = sample_shape(spec, rows, has_rows=signature.rows is not None, like=like)
+        if spec.datatype == "BYTES":
+            array: Array = random.choice(np.array(["a", "b", "c", "1"], dtype=object), size=shape)
+        elif spec.datatype in ("FP16", "FP32", "FP64"):
+            array = (random.standard_normal(shape) * scale).astype(NUMPY_TYPES[spec.datatype])
+        elif spec.datatype == "BF16":
+            array = (random.standard_normal(shape).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        else:
+            array = random.integers(0, 2, size=shape).astype(NUMPY_TYPES[spec.datatype])
+        made[spec.name] = array
+    return made
+
+
+def repeated_rows(inputs: Inputs, rows: int) -> Inputs:
+    """Cycle the rows of a sample up to the given number."""
+    return {name: np.take(array, np.arange(rows) % len(array), axis=0) for name, array in inputs.items()}
+
+
+def concatenated(parts: Sequence[Inputs]) -> Inputs:
+    """Join requests along the rows: a ⊕ b."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def sample_shape(spec: TensorSpec, rows: int, *, has_rows: bool, like: Inputs | None) -> tuple[int, ...]:
+    """Fill the free axes of a tensor with sizes."""
+    sizes = [
+        size if size >= 0 else like[spec.name].shape[axis] if like is not None and spec.name in like else 1
+        for axis, size in enumerate(spec.shape)
+    ]
+    if has_rows:
+        sizes[0] = rows
+    return tuple(sizes)

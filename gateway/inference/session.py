@@ -1,0 +1,235 @@
+"""One loaded model in onnxruntime: providers, threads, one synchronous run. The only user of onnxruntime.
+
+Never chooses what to run; never falls back to another execution provider than those asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from gateway.errors import InferenceFailed, InvalidInput, LoadFailed
+from gateway.inference.model_config import Execution, Option, Provider
+from gateway.inference.signature import Signature, tensor_spec
+from gateway.messages import Array
+
+log = logging.getLogger(__name__)
+
+_SUFFIX = "ExecutionProvider"
+_SILENT = 4
+_BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
+_CPU_QUOTA_V2 = Path("/sys/fs/cgroup/cpu.max")
+_CPU_QUOTA_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+
+_INVALID_ARGUMENT = ort.capi.onnxruntime_pybind11_state.InvalidArgument
+
+
+class RunStop:
+    """Ends one running call from another thread."""
+
+    __slots__ = ("options",)
+
+    def __init__(self) -> None:
+        self.options = ort.RunOptions()
+
+    def stop(self) -> None:
+        """Make the run fail at its next operator."""
+        self.options.terminate = True
+
+
+class Session(Protocol):
+    """What the batcher needs of a loaded model."""
+
+    signature: Signature
+    providers: tuple[str, ...]
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: RunStop | None = None) -> list[Array]:
+        """Compute `outputs` (all when empty), in order.
+
+        Raises:
+            InvalidInput: the model refuses these values.
+            InferenceFailed: anything else went wrong.
+        """
+
+
+class OnnxSession:
+    """A session over the very bytes that were hashed."""
+
+    def __init__(self, model: bytes, execution: Execution, *, name: str, external_folder: Path | None = None) -> None:
+        """Open the model.
+
+        Args:
+            name: Of the model version, for errors: `fraud:3`.
+            external_folder: Where external tensor data lies, already checked.
+        Raises: LoadFailed: an execution provider is missing, or onnxruntime refuses the file.
+        """
+        ort.set_default_logger_severity(_SILENT)
+        self._name = name
+        providers = resolve_providers(execution)
+        options = _session_options(execution, needs_cpu=any(p == f"CPU{_SUFFIX}" for p, _ in providers), name=name)
+        if external_folder is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(external_folder)
+            )
+        try:
+            self._session = ort.InferenceSession(model, sess_options=options, providers=providers)
+        except Exception as exc:
+            raise LoadFailed(f"onnxruntime refuses the model: {_text(exc)}") from exc
+        self._session.disable_fallback()
+        running = self._session.get_providers()
+        for provider, _ in providers:
+            if provider not in running:
+                raise LoadFailed(
+                    f"execution provider '{_short(provider)}' did not start (its libraries are missing or there is no "
+                    f"such device), running would be {', '.join(map(_short, running))}"
+                )
+        self.providers = tuple(_short(provider) for provider, _ in providers)
+        self.signature = Signature.of(
+            [tensor_spec(node.name, node.type, node.shape, role="input") for node in self._session.get_inputs()],
+            [tensor_spec(node.name, node.type, node.shape, role="output") for node in self._session.get_outputs()],
+        )
+        tensors = [*self.signature.inputs, *self.signature.outputs]
+        self._binds = self.providers[0] != "cpu" and all(spec.datatype != "BYTES" for spec in tensors)
+        self._has_bfloat16 = any(spec.datatype == "BF16" for spec in tensors)
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: RunStop | None = None) -> list[Array]:
+        """Compute `outputs` (all when empty), in order; see Session.run."""
+        options = stop.options if stop else None
+        try:
+            if self._has_bfloat16:
+                return self._run_values(inputs, outputs, options)
+            if self._binds:
+                return self._run_bound(inputs, outputs, options)
+            arrays: list[Array] = self._session.run(outputs or None, inputs, options)
+        except _INVALID_ARGUMENT as exc:
+            raise InvalidInput(f"{self._name}: {_text(exc)}") from exc
+        except Exception as exc:
+            raise InferenceFailed(f"{self._name}: {_text(exc)}") from exc
+        return arrays
+
+    def _run_bound(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], options: ort.RunOptions | None
+    ) -> list[Array]:
+        """Run through an IO binding: one copy to the device, one back, the interpreter lock free meanwhile."""
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for name in outputs or self.signature.output_by_name:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding, options)
+        arrays: list[Array] = binding.copy_outputs_to_cpu()
+        return arrays
+
+    def _run_values(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], options: ort.RunOptions | None
+    ) -> list[Array]:
+        """Run on OrtValues, the only form that carries BF16; numpy sees its bits."""
+        feed = {name: self._value(name, array) for name, array in inputs.items()}
+        names = list(outputs or self.signature.output_by_name)
+        return [_array(value) for value in self._session.run_with_ort_values(names, feed, options)]
+
+    def _value(self, name: str, array: Array) -> ort.OrtValue:
+        contiguous = np.ascontiguousarray(array)
+        if self.signature.input_by_name[name].datatype == "BF16":
+            return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(contiguous, _BFLOAT16)
+        return ort.OrtValue.ortvalue_from_numpy(contiguous)
+
+
+def resolve_providers(execution: Execution) -> list[tuple[str, dict[str, str]]]:
+    """Translate short provider names into onnxruntime's, in the order asked for.
+
+    Raises: LoadFailed: a name is unknown, or this onnxruntime was built without it.
+    """
+    known = {_short(provider): provider for provider in ort.get_all_providers()}
+    available = ort.get_available_providers()
+    resolved = []
+    for asked in execution.providers:
+        provider = asked if isinstance(asked, Provider) else Provider(name=asked)
+        name = known.get(_short(provider.name))
+        if name is None:
+            raise LoadFailed(
+                f"unknown execution provider '{provider.name}', expected one of {', '.join(sorted(known))}"
+            )
+        if name not in available:
+            raise LoadFailed(
+                f"execution provider '{provider.name}' is not part of the installed onnxruntime, "
+                f"which offers {', '.join(sorted(map(_short, available)))}"
+            )
+        resolved.append((name, {key: str(value) for key, value in provider.options.items()}))
+    return resolved
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may keep busy: its affinity, cut by the cgroup's quota."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        if _CPU_QUOTA_V2.exists():
+            quota, period = _CPU_QUOTA_V2.read_text().split()
+        else:
+            quota = _CPU_QUOTA_V1.read_text()
+            period = _CPU_QUOTA_V1.with_name("cpu.cfs_period_us").read_text()
+        share = math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no cgroup, or no limit ("max")
+        return cpus
+    return max(1, min(cpus, share)) if share > 0 else cpus
+
+
+def _session_options(execution: Execution, *, needs_cpu: bool, name: str) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    cpus = usable_cpus()
+    threads = execution.intra_op_threads or cpus
+    if threads > cpus:
+        log.warning("threads_capped", extra={"model": name, "asked": threads, "usable": cpus})
+    options.intra_op_num_threads = min(threads, cpus)
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not needs_cpu:  # an operator the provider lacks must not slip to the CPU unseen
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    for key, value in execution.session_options.items():
+        if "." in key:
+            options.add_session_config_entry(key, str(value))
+        else:
+            _set_option(options, key, value)
+    return options
+
+
+def _set_option(options: ort.SessionOptions, key: str, value: Option) -> None:
+    enums = {"graph_optimization_level": ort.GraphOptimizationLevel, "execution_mode": ort.ExecutionMode}
+    if key.startswith("_") or not hasattr(options, key) or callable(getattr(options, key)):
+        raise LoadFailed(f"execution.session_options: onnxruntime has no session option '{key}'")
+    try:
+        setattr(options, key, getattr(enums[key], str(value)) if key in enums else value)
+    except (TypeError, AttributeError) as exc:
+        raise LoadFailed(f"execution.session_options.{key}: onnxruntime does not take {value!r}") from exc
+
+
+def _array(value: ort.OrtValue) -> Array:
+    if value.data_type() != "tensor(bfloat16)":
+        array: Array = value.numpy()
+        return array
+    shape = tuple(value.shape())
+    count = math.prod(shape)
+    if not count:
+        return np.empty(shape, np.uint16)
+    bits = (ctypes.c_uint16 * count).from_address(value.data_ptr())
+    return np.ctypeslib.as_array(bits).reshape(shape).copy()
+
+
+def _short(provider: str) -> str:
+    return provider.removesuffix(_SUFFIX).lower()
+
+
+def _text(error: Exception) -> str:
+    """One line of onnxruntime's message, without its prefix and advice."""
+    return (
+        str(error).removeprefix("[ONNXRuntimeError] : ").splitlines()[0][:500] if str(error) else type(error).__name__
+    )

@@ -1,0 +1,258 @@
+"""uvicorn's HTTP protocol with what it lacks, and a short way for inference requests.
+
+Knows no tensor: whole inference requests go to the exchange, everything else to the ASGI application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway.api.asgi import TASK
+from gateway.api.compression import MIN_BYTES
+from gateway.api.exchange import Exchange
+from gateway.api.infer import HttpResponse, InferCall, is_infer
+from gateway.api.problems import Headers, error_body, status_of
+from gateway.errors import BodyTimeout, GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
+from gateway.settings import LimitSettings
+
+SHORT_WAY_BYTES = 262_144
+"""Inference requests up to this size are answered without ASGI, which costs as much as all the rest together."""
+
+_IDLE_GRACE_S = 0.5
+_STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+
+
+class ShortCycle(RequestResponseCycle):
+    """One inference request on its short way: collected whole, answered with one write.
+
+    Stands where uvicorn keeps its own cycle, so that keep-alive, pipelining and shutdown work as they do there.
+    """
+
+    message_event = asyncio.Event()  # uvicorn sets it when the connection is lost; nobody waits for this one
+
+    def __init__(self, protocol: BoundedProtocol, exchange: Exchange, parts: list[str]) -> None:
+        """Take a request whose headers have arrived."""
+        self.protocol = protocol
+        self.exchange = exchange
+        self.parts = parts
+        self.headers: Headers = protocol.headers
+        self.transport = protocol.transport
+        self.keep_alive = protocol.parser.should_keep_alive()
+        self.on_response = protocol.on_response_complete
+        self.body = bytearray()
+        self.more_body = True
+        self.disconnected = False
+        self.response_started = False
+        self.response_complete = False
+        self.call: InferCall | None = None
+        self.compressing: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Hand the whole request to the desk; its answer comes with a callback, without a task."""
+        begun = self.exchange.desk.begin(self.parts, self.headers, bytes(self.body))
+        if isinstance(begun, HttpResponse):
+            self.write(begun)
+        else:
+            self.call = begun
+            begun.answer.add_done_callback(self._settle)
+
+    def abandon(self) -> None:
+        """Give up the request: its client has gone."""
+        if self.call is not None:
+            self.call.answer.cancel()
+        if self.compressing is not None:
+            self.compressing.cancel()
+
+    def _settle(self, _: object) -> None:
+        response = self.call.settle() if self.call is not None else None
+        if response is None:
+            return
+        if response.accept_encoding and len(response.body) >= MIN_BYTES:
+            self.compressing = self.protocol.loop.create_task(self._compress(response))
+        else:
+            self.write(response)
+
+    async def _compress(self, response: HttpResponse) -> None:
+        self.write(await self.exchange.compressed(response))
+
+    def write(self, response: HttpResponse) -> None:
+        """Write a whole answer and make the connection ready for the next request."""
+        if self.disconnected:
+            return
+        if self.protocol.is_draining():
+            self.keep_alive = False
+        lines = [_STATUS_LINES[response.status]]
+        lines += [b"%b: %b\r\n" % header for header in self.protocol.server_state.default_headers]
+        lines += [b"%b: %b\r\n" % header for header in response.headers]
+        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        lines.append(response.body)
+        self.response_started = self.response_complete = True
+        self.transport.write(b"".join(lines))
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Limits on headers, connections and time, JSON errors, and cancellation when a client goes away.
+
+    Attributes:
+        exchange: Where inference requests may go directly; None sends everything through ASGI.
+    """
+
+    limits: LimitSettings
+    exchange: Exchange | None
+    is_draining: Callable[[], bool]
+    count_refusal: Callable[[GatewayError], None]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
+        """Take a connection, unless there are too many."""
+        self.receiving_since: float | None = time.monotonic()
+        self.idle_since: float | None = None
+        self._head_bytes = 0
+        self._chunk_bytes = 0
+        self._in_head = False
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self.refuse(Overloaded(f"{self.limits.max_connections} connections are open already"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give up the request whose client has gone."""
+        super().connection_lost(exc)
+        if self._is_idle():
+            return
+        if isinstance(self.cycle, ShortCycle):
+            self.cycle.abandon()
+        elif (task := cast("MutableMapping[str, Any]", self.cycle.scope).get(TASK)) is not None:
+            task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived; nothing a client sends may raise out of here."""
+        self.idle_since = None
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.limits.max_header_bytes:
+                self.refuse(self._headers_error())
+                return
+        elif self.receiving_since is None:
+            self.receiving_since = time.monotonic()
+        self._chunk_bytes = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # the request itself is answered, the other protocol is not spoken
+        except httptools.HttpParserError as exc:
+            reason = exc.__context__ if isinstance(exc.__context__, GatewayError) else None
+            self.refuse(reason or InvalidRequest(f"not an HTTP/1.1 request: {exc}"))
+
+    def on_message_begin(self) -> None:
+        """Start the clock of one request. What only ASGI needs is made when it is known to be needed."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._in_head = True
+        self._head_bytes = 0
+        self.receiving_since = time.monotonic()
+
+    def on_headers_complete(self) -> None:
+        """Check the header block as a whole, and choose the way."""
+        self._in_head = False
+        if self._head_bytes + self._chunk_bytes > self.limits.max_header_bytes:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self.limits.max_header_bytes:
+                raise self._headers_error()
+        names = [name for name, _ in self.headers]
+        if names.count(b"host") != 1 and self.parser.get_http_version() == "1.1":
+            raise InvalidRequest("expected exactly one Host header")
+        if self.exchange is not None and self.url.endswith(b"/infer") and self._may_go_short(names):
+            self.cycle = ShortCycle(self, self.exchange, self.url.decode("latin-1").split("/"))
+        else:
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.headers, self.expect_100_continue = url, headers, expects
+            self.scope["headers"] = headers
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Collect a piece of the body."""
+        if type(self.cycle) is ShortCycle:
+            self.cycle.body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Stop the clock; a request on the short way is answered now."""
+        self.receiving_since = None
+        if type(self.cycle) is ShortCycle:
+            self.cycle.begin()
+        else:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Make ready for the next request; the sweep closes idle connections, so that none needs a timer."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self.idle_since = time.monotonic()
+
+    def shutdown(self) -> None:
+        """Close soon: a request that is on its way to an idle connection is still answered."""
+        if self._is_idle():
+            self.loop.call_later(_IDLE_GRACE_S, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer an error outside any application, if no answer has begun, and close."""
+        if self.transport.is_closing():
+            return
+        self.count_refusal(error)
+        if self._is_idle() or not self.cycle.response_started:
+            status, body = status_of(error), error_body(error)
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            self.transport.write(_STATUS_LINES[status] + head + body)
+        self.transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Refuse a request that has been arriving for too long; close a connection that was idle for too long."""
+        if self.idle_since is not None and now - self.idle_since > self.timeout_keep_alive:
+            self.transport.close()
+        elif self.receiving_since is not None and now - self.receiving_since > self.limits.body_timeout_s:
+            self.refuse(BodyTimeout(f"the request did not arrive within {self.limits.body_timeout_s:g} s"))
+
+    def _may_go_short(self, names: list[bytes]) -> bool:
+        """Tell whether this is a plain POST of known, moderate size on a connection that waits for nothing else."""
+        if not self._is_idle() or b"content-length" not in names or b"content-encoding" in names:
+            return False
+        if self.expect_100_continue or b"%" in self.url or not is_infer(self.url.decode("latin-1").split("/")):
+            return False
+        length = self.headers[names.index(b"content-length")][1]
+        return (
+            self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and int(length) <= min(SHORT_WAY_BYTES, self.limits.max_body_bytes)
+            and not self.parser.should_upgrade()
+        )
+
+    def _is_idle(self) -> bool:
+        """Tell whether no request is being answered; uvicorn starts with no cycle although it declares one."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is None or cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle():
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
+
+    def _headers_error(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"the headers have more than {self.limits.max_header_bytes} bytes")

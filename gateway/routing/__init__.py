@@ -1,0 +1,1 @@
+"""Chooses the variant that answers."""

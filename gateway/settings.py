@@ -1,0 +1,136 @@
+"""The only reader of flags, `GATEWAY_*` variables and gateway.toml, in that order of precedence.
+
+Never reads the model repository: who publishes models does not thereby grant rights.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gateway.errors import InvalidSetting, unknown_name
+from gateway.toml_files import Table, convert_table, read_toml
+
+DEFAULT_CONFIG = Path("gateway.toml")
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Wait = Annotated[float, Meta(ge=0, le=86_400)]
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to listen and how to stop.
+
+    Attributes:
+        drain_delay_s: After SIGTERM, how long requests are still taken while readiness is 503.
+        drain_timeout_s: After that, how long requests in flight may take.
+        keep_alive_s: How long an idle connection stays open.
+        repository_control: Whether load and unload work on the data plane too.
+    """
+
+    repository: str = "models"
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    admin_host: str = "127.0.0.1"
+    admin_port: Port = 8002
+    log_format: Literal["text", "json"] = "text"
+    drain_delay_s: Wait = 5.0
+    drain_timeout_s: Wait = 30.0
+    keep_alive_s: Seconds = 75.0
+    repository_control: bool = False
+
+
+class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request may cost before it is refused.
+
+    Attributes:
+        max_body_bytes: As sent and inflated.
+        max_tensor_elements: Of one tensor.
+        body_timeout_s: From a request's first byte to its last.
+        request_timeout_s: From the last byte to the answer; a caller may ask for less.
+        max_connections: Open at once on each listener.
+    """
+
+    max_body_bytes: Count = 67_108_864
+    max_json_depth: Count = 64
+    max_header_bytes: Count = 16_384
+    max_tensor_elements: Count = 16_777_216
+    body_timeout_s: Seconds = 30.0
+    request_timeout_s: Seconds = 30.0
+    max_connections: Count = 8192
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration; swapped whole, never edited."""
+
+    server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
+
+
+_SECTIONS = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+
+
+def load_settings(
+    flags: Mapping[str, Any], environment: Mapping[str, str], *, config: Path | None = None
+) -> tuple[Settings, list[str]]:
+    """Merge flags over environment over gateway.toml over defaults.
+
+    Args:
+        flags: Values of `[server]` keys given on the command line; None means not given.
+        environment: The process environment.
+        config: `--config`; without it `GATEWAY_CONFIG`, then `./gateway.toml` if there is one.
+    Returns: The settings, and warnings to log (unknown `GATEWAY_*` variables).
+    Raises: InvalidSetting: an unknown key or a wrong value, naming where it stands.
+    """
+    named = config or (Path(environment["GATEWAY_CONFIG"]) if environment.get("GATEWAY_CONFIG") else None)
+    path = named or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+    from_file = convert_table(read_toml(path), Settings, where=str(path)) if path else Settings()
+    overrides, warnings = _from_environment(environment)
+    given = {key: value for key, value in flags.items() if value is not None}
+    sections: Table = {
+        name: msgspec.structs.replace(getattr(from_file, name), **overrides.get(name, {})) for name in _SECTIONS
+    }
+    try:
+        server = msgspec.convert(msgspec.to_builtins(sections["server"]) | given, ServerSettings)
+    except msgspec.ValidationError as exc:
+        text, _, pointer = str(exc).partition(" - at `$.")
+        raise InvalidSetting(f"--{pointer.rstrip('`').replace('_', '-')}: {text}") from exc
+    return Settings(**(sections | {"server": server})), warnings
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a listener on `host` is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Table], list[str]]:
+    """Read `GATEWAY_PORT` and `GATEWAY_LIMITS_MAX_BODY_BYTES`: `[server]` keys go without their section."""
+    known = {"GATEWAY_CONFIG": ("", "")}
+    for section, struct in _SECTIONS.items():
+        for field in msgspec.structs.fields(struct):
+            middle = "" if section == "server" else f"{section.upper()}_"
+            known[f"GATEWAY_{middle}{field.name.upper()}"] = (section, field.name)
+    overrides: dict[str, Table] = {}
+    warnings: list[str] = []
+    for variable in sorted(environment):
+        if not variable.startswith("GATEWAY_"):
+            continue
+        if variable not in known:
+            warnings.append(unknown_name("environment", variable, known))
+            continue
+        section, key = known[variable]
+        if section:
+            value = convert_table({key: environment[variable]}, _SECTIONS[section], where=variable, strict=False)
+            overrides.setdefault(section, {})[key] = getattr(value, key)
+    return overrides, warnings

@@ -1,0 +1,1 @@
+"""Counts: every metric series, and the logs."""

@@ -1,0 +1,177 @@
+"""Every Prometheus series of the gateway, declared in one table; the only user of prometheus_client.
+
+Never reads a clock and never decides what to count. Label values come from configured names only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Labels = tuple[str, ...]
+
+
+class Series(NamedTuple):
+    """A declared series: its labels, its meaning, and for a histogram the first bound and how often it doubles."""
+
+    kind: str
+    labels: Labels
+    help: str
+    first_bound: float = 0.00025
+    doublings: int = 17
+
+
+SERIES: dict[str, Series] = {
+    "requests_total": Series(
+        "counter",
+        ("route", "variant", "model", "version", "code"),
+        "Answers to callers by status; a pinned version has route '' and variant 'pinned', an unknown name all ''.",
+    ),
+    "request_duration_seconds": Series(
+        "histogram", ("route", "variant"), "From the whole request received to the answer handed to the socket."
+    ),
+    "queue_delay_seconds": Series("histogram", ("model", "version"), "From arrival in the queue to the batch's start."),
+    "inference_duration_seconds": Series("histogram", ("model", "version"), "Time of one onnxruntime run."),
+    "batch_rows": Series("histogram", ("model", "version"), "Rows that shared one run.", 1, 12),
+    "batches_total": Series(
+        "counter",
+        ("model", "version", "reason"),
+        "Runs by why the batch was released: drained, full, delay, shape, oversize, single, isolated.",
+    ),
+    "queue_rows": Series("gauge", ("model", "version"), "Rows waiting for a run."),
+    "rejected_total": Series("counter", ("model", "reason"), "Requests refused or given up before an answer."),
+    "model_version_state": Series("gauge", ("model", "version", "state"), "1 for the state the version is in."),
+    "model_load_duration_seconds": Series(
+        "gauge", ("model", "version"), "Time the last load took, from reading the file to READY."
+    ),
+    "event_loop_lag_seconds": Series("gauge", (), "How late the event loop ran its last timer."),
+    "build_info": Series("gauge", ("version",), "1, labelled with the gateway's version."),
+}
+
+
+class CounterCell:
+    """One counter under one set of label values."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, amount: int = 1) -> None:
+        """Count `amount` more."""
+        self.value += amount
+
+
+class HistogramCell:
+    """One histogram under one set of label values, its bounds doubling from `first_bound`."""
+
+    __slots__ = ("_first_bound", "_last", "counts", "sum")
+
+    def __init__(self, first_bound: float, doublings: int) -> None:
+        self._first_bound = first_bound
+        self._last = doublings + 1
+        self.counts = [0] * (doublings + 2)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value, in the series' own unit."""
+        mantissa, exponent = math.frexp(value / self._first_bound)
+        index = exponent - (mantissa == 0.5)
+        self.counts[0 if index < 0 else index if index < self._last else self._last] += 1
+        self.sum += value
+
+
+GaugeReader = Callable[[], Iterable[tuple[Labels, float]]]
+
+
+class Metrics:
+    """All series of one process. Cells are fetched once and kept by whoever counts often."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._counters: dict[str, dict[Labels, CounterCell]] = {}
+        self._histograms: dict[str, dict[Labels, HistogramCell]] = {}
+        self._gauges: dict[str, GaugeReader] = {}
+        self.registry.register(self)
+        ProcessCollector(registry=self.registry)
+
+    def counter(self, name: str, *labels: str) -> CounterCell:
+        """Return the counter `name` under these label values, made at 0 if new."""
+        self._expect(name, "counter", labels)
+        return self._counters.setdefault(name, {}).setdefault(labels, CounterCell())
+
+    def histogram(self, name: str, *labels: str) -> HistogramCell:
+        """Return the histogram `name` under these label values, made empty if new."""
+        series = self._expect(name, "histogram", labels)
+        cells = self._histograms.setdefault(name, {})
+        if labels not in cells:
+            cells[labels] = HistogramCell(series.first_bound, series.doublings)
+        return cells[labels]
+
+    def gauge(self, name: str, reader: GaugeReader) -> None:
+        """Read the gauge `name` from `reader` at each scrape: pairs of label values and a number."""
+        self._expect(name, "gauge", SERIES[name].labels)
+        self._gauges[name] = reader
+
+    def forget(self, model: str, version: str) -> None:
+        """Drop every series of a model version that is gone."""
+        gone = {"model": model, "version": version}
+        families: list[tuple[str, dict[Labels, CounterCell] | dict[Labels, HistogramCell]]] = [
+            *self._counters.items(),
+            *self._histograms.items(),
+        ]
+        for name, cells in families:
+            order = SERIES[name].labels
+            if not gone.keys() <= set(order):
+                continue
+            for labels in [labels for labels in cells if gone.items() <= dict(zip(order, labels, strict=True)).items()]:
+                del cells[labels]
+
+    def exposition(self) -> bytes:
+        """Return the whole registry in the Prometheus text format."""
+        return generate_latest(self.registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family (the protocol of prometheus_client's registry)."""
+        for name, series in SERIES.items():
+            full_name = f"gateway_{name}"
+            if series.kind == "counter":
+                counter = CounterMetricFamily(full_name, series.help, labels=series.labels)
+                for labels, cell in list(self._counters.get(name, {}).items()):
+                    counter.add_metric(labels, cell.value)
+                yield counter
+            elif series.kind == "gauge":
+                gauge = GaugeMetricFamily(full_name, series.help, labels=series.labels)
+                for labels, value in self._gauges[name]() if name in self._gauges else ():
+                    gauge.add_metric(labels, value)
+                yield gauge
+            else:
+                yield self._collect_histogram(full_name, name, series)
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield nothing: the names are checked by this table, not by a collection at start."""
+        yield from ()
+
+    def _collect_histogram(self, full_name: str, name: str, series: Series) -> Metric:
+        family = HistogramMetricFamily(full_name, series.help, labels=series.labels)
+        bounds = [series.first_bound * 2**k for k in range(series.doublings + 1)]
+        for labels, cell in list(self._histograms.get(name, {}).items()):
+            total = 0
+            buckets = []
+            for bound, count in zip([*map(repr, bounds), "+Inf"], cell.counts, strict=True):
+                total += count
+                buckets.append((bound, total))
+            family.add_metric(labels, buckets, cell.sum)
+        return family
+
+    @staticmethod
+    def _expect(name: str, kind: str, labels: Labels) -> Series:
+        series = SERIES[name]
+        if series.kind != kind or len(labels) != len(series.labels):
+            raise TypeError(f"gateway_{name} is a {series.kind} with labels {series.labels}, got {kind} {labels}")
+        return series

@@ -1,0 +1,93 @@
+"""Holds the errors' answers to their promises: every failure has a status, and says what the status obliges it to."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway import errors
+from gateway.api.problems import REASON, STATUS, error_body, extra_headers, status_of
+from gateway.errors import GatewayError
+
+PACKAGE = Path(errors.__file__).parent
+BRANCHES = {errors.GatewayError, errors.RequestError, errors.Unavailable}
+
+
+def tree(root: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+def by_name(kinds: Iterable[type[GatewayError]]) -> list[type[GatewayError]]:
+    return sorted(kinds, key=lambda kind: kind.__name__)
+
+
+def made(kind: type[GatewayError]) -> GatewayError:
+    return errors.MethodNotAllowed("PUT", ("GET",)) if kind is errors.MethodNotAllowed else kind("fraud:3: because")
+
+
+@pytest.mark.parametrize("kind", by_name(set(tree()) - BRANCHES))
+def test_every_failure_has_a_status_of_its_own(kind: type[GatewayError]) -> None:
+    assert 400 <= status_of(made(kind)) < 600
+
+
+def test_only_the_branches_of_the_tree_have_no_status() -> None:
+    assert set(STATUS) == set(tree()) - BRANCHES
+
+
+def test_no_branch_of_the_tree_is_ever_raised() -> None:
+    names = {kind.__name__ for kind in BRANCHES}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in names, path
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (errors.InvalidRequest, 400),
+        (errors.InvalidInput, 400),
+        (errors.UnknownModel, 404),
+        (errors.TooLarge, 413),
+        (errors.UnsupportedEncoding, 415),
+        (errors.HeadersTooLarge, 431),
+        (errors.NotReady, 503),
+        (errors.Overloaded, 503),
+        (errors.DeadlineExceeded, 504),
+    ],
+)
+def test_statuses_are_those_of_the_contract(kind: type[GatewayError], status: int) -> None:
+    assert status_of(kind("text")) == status
+
+
+@pytest.mark.parametrize("kind", by_name(STATUS))
+def test_a_failure_is_the_callers_fault_exactly_when_its_status_says_so(kind: type[GatewayError]) -> None:
+    if issubclass(kind, errors.RequestError) and kind is not errors.NotSupported:
+        assert STATUS[kind] < 500
+    if issubclass(kind, errors.Unavailable):
+        assert STATUS[kind] == 503
+
+
+def test_rejections_are_counted_under_reasons_of_known_failures() -> None:
+    assert set(REASON) <= set(STATUS)
+    assert all(reason.isidentifier() for reason in REASON.values())
+
+
+def test_an_answer_says_when_to_come_back_what_is_allowed_and_what_is_understood() -> None:
+    assert extra_headers(errors.Overloaded("full")) == [(b"retry-after", b"1")]
+    assert extra_headers(errors.NotReady("loading")) == [(b"retry-after", b"1")]
+    assert extra_headers(errors.MethodNotAllowed("PUT", ("GET", "POST"))) == [(b"allow", b"GET, POST")]
+    assert extra_headers(errors.UnsupportedEncoding("br")) == [(b"accept-encoding", b"gzip, deflate")]
+    assert extra_headers(errors.InvalidInput("shape")) == []
+
+
+def test_the_body_of_an_error_is_the_one_every_client_reads() -> None:
+    assert json.loads(error_body(errors.InvalidInput('input "größe" has\nshape'))) == {
+        "error": 'input "größe" has\nshape'
+    }

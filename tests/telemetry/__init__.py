@@ -1,0 +1,1 @@
+"""Tests of gateway/telemetry: every series and every log line."""
