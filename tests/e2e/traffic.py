@@ -94,7 +94,7 @@ class Traffic:
                     break
                 try:
                     connection = await AsyncConnection.open(self._address)
-                except ConnectionRefusedError:
+                except ConnectionError:  # refused, or reset before it was there: nothing was asked yet
                     self.refused += 1
                     break
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError) as exc:
