@@ -17,8 +17,16 @@ from gateway.dataplane import DataPlane, PublishedRoute
 from gateway.errors import GatewayError, LoadFailed, ModelInUse, UnknownModel
 from gateway.inference.batcher import Batcher
 from gateway.inference.loader import LoadedVersion, load_version
+from gateway.inference.model_config import ModelConfig
 from gateway.inference.registry import Registry, ServedVersion, VersionRecord, VersionState
-from gateway.inference.repository import ModelFolder, Repository, Stamp, VersionFolder
+from gateway.inference.repository import (
+    MANIFEST_FILE,
+    ModelFolder,
+    Repository,
+    Stamp,
+    VersionFiles,
+    VersionFolder,
+)
 from gateway.messages import ModelVersion
 from gateway.telemetry.metrics import Metrics
 
@@ -40,12 +48,16 @@ class _Tried:
 
 @dataclass(slots=True)
 class _Memory:
-    """What the watcher must not undo or repeat."""
+    """What the watcher must not undo or repeat.
+
+    Attributes:
+        awaited: Per model the versions its first scan found that are still LOADING: its route waits for these alone.
+    """
 
     tried: dict[ModelVersion, _Tried] = field(default_factory=dict)
     wanted: set[ModelVersion] = field(default_factory=set)
     unwanted: set[ModelVersion] = field(default_factory=set)
-    scanned: set[str] = field(default_factory=set)
+    awaited: dict[str, set[int]] = field(default_factory=dict)
 
 
 class ControlPlane:
@@ -123,6 +135,7 @@ class ControlPlane:
         await asyncio.gather(*running, return_exceptions=True)
         for record in list(self._registry):
             if record.served is not None:
+                record.served.batcher.abort()
                 self._retire(record.served)
         await asyncio.gather(*self._draining, return_exceptions=True)
         self._loaders.shutdown(wait=False, cancel_futures=True)
@@ -149,7 +162,7 @@ class ControlPlane:
             record = await self._load(folder, folder.versions[number], patient=False)
             if record.state is VersionState.FAILED:
                 failures.append(f"{key}: {record.reason}")
-        self._memory.scanned.add(model)
+        self._memory.awaited.setdefault(model, set())
         self._publish_routes()
         if failures:
             raise LoadFailed("; ".join(failures))
@@ -202,7 +215,7 @@ class ControlPlane:
                         self._begin_load(folder, version)
                 elif (kept := self._registry.record(key)) is not None and kept.served is not None:
                     self._unload(key, "no longer selected by model.toml")
-            self._memory.scanned.add(folder.name)
+            self._memory.awaited.setdefault(folder.name, selected)
         self._publish_routes()
 
     def _begin_load(self, folder: ModelFolder, version: VersionFolder) -> None:
@@ -253,12 +266,16 @@ class ControlPlane:
             if current is None:
                 self._registry.put(VersionRecord(key, VersionState.LOADING))
             self._memory.tried[key] = _Tried(version.stamp, (folder.config, folder.fault))
+            half_written = False
             try:
                 if folder.fault:
                     raise LoadFailed(folder.fault)
-                loaded = await self._in_loader(lambda: self._read_and_load(folder, version, current))
+                half_written = patient and version.has(MANIFEST_FILE)  # maybe, until the hashes match
+                files = await self._in_loader(lambda: self._repository.read_version(version))
+                half_written = False
+                loaded = await self._in_loader(lambda: _load_changed(key, files, folder.config, current))
             except GatewayError as exc:
-                return self._record_failure(version, str(exc), current, patient=patient)
+                return self._record_failure(version, str(exc), current, patient=half_written)
             except Exception as exc:
                 log.exception("version_load_crashed", extra={"model": key.model, "version": key.version})
                 return self._record_failure(version, f"{type(exc).__name__}: {exc}", current, patient=False)
@@ -282,20 +299,6 @@ class ControlPlane:
                 },
             )
             return record
-
-    def _read_and_load(
-        self, folder: ModelFolder, version: VersionFolder, current: ServedVersion | None
-    ) -> LoadedVersion | None:
-        """In a loader thread: None when what is loaded already is what the files say."""
-        files = self._repository.read_version(version)
-        if (
-            current is not None
-            and current.loaded.sha256 == files.sha256
-            and current.loaded.config == folder.config
-            and current.loaded.manifest == files.manifest
-        ):
-            return None
-        return load_version(version.key, files, folder.config)
 
     def _record_failure(
         self, version: VersionFolder, reason: str, current: ServedVersion | None, *, patient: bool
@@ -336,6 +339,8 @@ class ControlPlane:
         elif record is not None and record.state is not VersionState.DRAINING and key not in self._loads:
             self._memory.tried.pop(key, None)
             self._registry.remove(key)
+            if not self._registry.versions(key.model):
+                self._memory.awaited.pop(key.model, None)
             self._metrics.forget(key.model, str(key.version))
             self._load_seconds.pop(key, None)
             self._locks.pop(key, None)
@@ -368,14 +373,16 @@ class ControlPlane:
             record = self._registry.record(self._routes[name].target)
             if record is None or record.served is None:
                 del self._routes[name]
-        for name in self._memory.scanned:
-            if name in self._routes:
-                continue
+        for name, awaited in self._memory.awaited.items():
+            awaited -= {number for number in awaited if not self._is_loading(ModelVersion(name, number))}
             ready = self._registry.ready_versions(name)
-            loading = any(record.state is VersionState.LOADING for record in self._registry.versions(name))
-            if ready and not loading:
+            if name not in self._routes and ready and not awaited:
                 self._routes[name] = PublishedRoute(name, 1, ModelVersion(name, ready[-1]))
         self._dataplane.publish(dict(self._routes))
+
+    def _is_loading(self, key: ModelVersion) -> bool:
+        record = self._registry.record(key)
+        return record is not None and record.state is VersionState.LOADING
 
     # --- small things ---------------------------------------------------------------------------------------
 
@@ -398,3 +405,17 @@ class ControlPlane:
             for record in self._registry
             if record.served is not None
         ]
+
+
+def _load_changed(
+    key: ModelVersion, files: VersionFiles, config: ModelConfig, current: ServedVersion | None
+) -> LoadedVersion | None:
+    """In a loader thread: None when what is loaded already is what the files say."""
+    if (
+        current is not None
+        and current.loaded.sha256 == files.sha256
+        and current.loaded.config == config
+        and current.loaded.manifest == files.manifest
+    ):
+        return None
+    return load_version(key, files, config)

@@ -116,6 +116,10 @@ class InvalidSetting(GatewayError):
     """A settings file, variable or flag is wrong."""
 
 
+class WrongUsage(InvalidSetting):
+    """A flag on the command line is wrong."""
+
+
 class CannotStart(GatewayError):
     """The server could not start: what, where, what to do."""
 

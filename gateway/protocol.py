@@ -135,6 +135,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; nothing a client sends may raise out of here."""
+        if self.transport.is_closing():
+            return
         self.idle_since = None
         if self._in_head:
             self._head_bytes += len(data)

@@ -38,16 +38,15 @@ class Listener(uvicorn.Server):
         """Leave signals alone."""
         yield
 
-    async def accept_waiting(self, listening: socket.socket) -> None:
-        """Take every connection the kernel has already accepted, so that closing the listener resets none."""
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take every connection the kernel has already accepted, so that closing the listener resets none, and stop."""
         loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except BlockingIOError:
-                return
-            connection.setblocking(False)
+        waiting = [connection for listening in sockets or [] for connection in _accept_waiting(listening)]
+        for server in self.servers:  # at once: nobody may come in between
+            server.close()
+        for connection in waiting:
             await loop.connect_accepted_socket(self._make_protocol, connection)
+        await super().shutdown(sockets)
 
     def _make_protocol(self) -> asyncio.Protocol:
         protocol_class: Any = self.config.http_protocol_class
@@ -103,7 +102,6 @@ async def _serve(settings: Settings, data_socket: socket.socket, admin_socket: s
         gateway.begin_drain()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hurry.wait(), settings.server.drain_delay_s)
-        await data.accept_waiting(data_socket)
     except LoadFailed as exc:
         raise CannotStart(str(exc)) from exc
     finally:
@@ -170,6 +168,16 @@ def _bind(host: str, port: int, flag: str) -> socket.socket:
     except OSError as exc:
         raise CannotStart(f"cannot listen on {host}:{port}: {exc.strerror}; choose another with {flag}") from exc
     return listening
+
+
+def _accept_waiting(listening: socket.socket) -> Iterator[socket.socket]:
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except BlockingIOError:
+            return
+        connection.setblocking(False)
+        yield connection
 
 
 def _banner(gateway: Gateway, data_socket: socket.socket, admin_socket: socket.socket) -> str:

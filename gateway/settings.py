@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.errors import InvalidSetting, unknown_name
+from gateway.errors import WrongUsage, unknown_name
 from gateway.toml_files import Table, convert_table, read_toml
 
 DEFAULT_CONFIG = Path("gateway.toml")
@@ -86,7 +86,9 @@ def load_settings(
         environment: The process environment.
         config: `--config`; without it `GATEWAY_CONFIG`, then `./gateway.toml` if there is one.
     Returns: The settings, and warnings to log (unknown `GATEWAY_*` variables).
-    Raises: InvalidSetting: an unknown key or a wrong value, naming where it stands.
+    Raises:
+        WrongUsage: a flag's value is wrong.
+        InvalidSetting: an unknown key or a wrong value in the file or the environment, naming where it stands.
     """
     named = config or (Path(environment["GATEWAY_CONFIG"]) if environment.get("GATEWAY_CONFIG") else None)
     path = named or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
@@ -100,7 +102,7 @@ def load_settings(
         server = msgspec.convert(msgspec.to_builtins(sections["server"]) | given, ServerSettings)
     except msgspec.ValidationError as exc:
         text, _, pointer = str(exc).partition(" - at `$.")
-        raise InvalidSetting(f"--{pointer.rstrip('`').replace('_', '-')}: {text}") from exc
+        raise WrongUsage(f"--{pointer.rstrip('`').replace('_', '-')}: {text}") from exc
     return Settings(**(sections | {"server": server})), warnings
 
 

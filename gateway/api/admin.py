@@ -20,7 +20,7 @@ from gateway.api.openapi import admin_description
 from gateway.api.problems import Headers, error_body, extra_headers, status_of
 from gateway.api.v2 import Json, signature_json
 from gateway.controlplane import ControlPlane
-from gateway.errors import GatewayError, TooLarge, UnknownModel
+from gateway.errors import GatewayError, InferenceFailed, TooLarge, UnknownModel
 from gateway.inference.registry import VersionRecord
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 
@@ -72,7 +72,7 @@ def admin_app(controlplane: ControlPlane, exchange: Exchange, metrics: Metrics) 
         return _carry(await exchange.answer_repository(request.method, rest, body, may_change=True))
 
     methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/livez", livez),
             Route("/readyz", readyz),
@@ -82,8 +82,10 @@ def admin_app(controlplane: ControlPlane, exchange: Exchange, metrics: Metrics) 
             Route("/admin/v1/models/{model}/versions/{version}/{action:str}", _known_actions(change), methods=["POST"]),
             Route("/v2/repository/{rest:path}", repository, methods=methods),
         ],
-        exception_handlers={GatewayError: _refuse, HTTPException: _not_found},
+        exception_handlers={GatewayError: _refuse, HTTPException: _not_found, Exception: _crashed},
     )
+    app.router.redirect_slashes = False  # no client of the protocol follows redirects
+    return app
 
 
 def _known_actions(handler: Handler) -> Handler:
@@ -108,6 +110,11 @@ async def _refuse(_: Request, error: Exception) -> Response:
     if not isinstance(error, GatewayError):
         raise TypeError(f"expected a GatewayError, got {error!r}")
     return _carry(HttpResponse(status_of(error), extra_headers(error), error_body(error)))
+
+
+async def _crashed(request: Request, error: Exception) -> Response:
+    failure = InferenceFailed(f"the gateway failed ({type(error).__name__}) at {request.scope['path'][:200]}")
+    return _carry(HttpResponse(status_of(failure), [], error_body(failure)))
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -31,6 +31,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.LoadFailed: 400,
     errors.InvalidModel: 400,
     errors.InvalidSetting: 400,
+    errors.WrongUsage: 400,
     errors.CannotStart: 500,
 }
 """Every leaf of the error tree; a test checks that none is missing."""

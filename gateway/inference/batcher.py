@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from gateway.errors import DeadlineExceeded, GatewayError, InferenceFailed, InvalidInput
+from gateway.errors import DeadlineExceeded, GatewayError, InferenceFailed, InvalidInput, ShuttingDown
 from gateway.inference.execution import BatchRun, run_batch, run_isolated
 from gateway.inference.loader import LoadedVersion
 from gateway.inference.row_queue import Batch, RowQueue
@@ -152,6 +152,15 @@ class Batcher:
             if timer is not None:
                 timer.cancel()
         self._threads.shutdown(wait=False)
+
+    def abort(self) -> None:
+        """Answer everybody at once that the server is stopping, and end the runs in progress."""
+        for running in self._running:
+            running.stop.stop()
+        for request in [*self._queue, *(request for running in self._running for request in running.batch.requests)]:
+            if not request.answer.done():
+                request.answer.set_exception(ShuttingDown(f"{self._name}: the server is stopping"))
+        self._flush()
 
     def _flush(self) -> None:
         """Start what is due. One run on the loop a tick; the next waits its turn behind other callbacks."""

@@ -67,7 +67,7 @@ def parse_manifest(text: bytes, *, where: str) -> Manifest:
     if MODEL_FILE not in manifest.files:
         raise InvalidModel(f"{where}: key 'files': expected the hash of '{MODEL_FILE}'")
     for name in manifest.files:
-        if name.startswith("/") or "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        if "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
             raise InvalidModel(f"{where}: key 'files.{name}': expected a path inside the version directory")
     return manifest
 

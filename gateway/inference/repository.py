@@ -44,8 +44,8 @@ class VersionFolder:
     """A version as a listing shows it.
 
     Attributes:
-        stamp: Name, size, change time and inode of every file: differs when anything was written.
-        changed_at: Wall-clock second of the last write.
+        stamp: Path, size, change time and inode of all that lies in it: differs when anything was written.
+        changed_at: Wall-clock second of the last write, also of the directory itself.
     """
 
     key: ModelVersion
@@ -178,12 +178,13 @@ class Repository:
             self._configs[path.name] = cached
         return cached[1], cached[2]
 
-    @staticmethod
-    def _directories(path: Path) -> list[str]:
+    def _directories(self, path: Path) -> list[str]:
         try:
             with os.scandir(path) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-        except FileNotFoundError as exc:
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            if path != self.root:  # removed while it was listed
+                return []
             raise LoadFailed(f"{path}: no such directory") from exc
         except OSError as exc:
             raise LoadFailed(f"{path}: cannot be read: {exc.strerror}") from exc
@@ -232,13 +233,23 @@ def _version_folder(key: ModelVersion, path: Path) -> VersionFolder:
     return VersionFolder(key=key, path=path, stamp=stamp, changed_at=newest / 1e9)
 
 
-def _stamps(path: Path, *, only: str = "") -> Iterator[tuple[str, int, int, int]]:
+def _stamps(path: Path, *, only: str = "", below: str = "") -> Iterator[tuple[str, int, int, int]]:
+    """Stamp the directory itself and all that lies below it, or one entry of it alone."""
     try:
+        if not only:
+            yield _stamp(below, path.lstat())
         with os.scandir(path) as entries:
             for entry in entries:
                 if only and entry.name != only:
                     continue
-                status = entry.stat(follow_symlinks=False)
-                yield entry.name, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns), status.st_ino
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _stamps(Path(entry.path), below=f"{below}{entry.name}/")
+                else:
+                    yield _stamp(f"{below}{entry.name}", entry.stat(follow_symlinks=False))
     except OSError:  # removed while it was listed: the next scan sees the rest
         return
+
+
+def _stamp(name: str, status: os.stat_result) -> tuple[str, int, int, int]:
+    # The change time, not the modification time: a copy that keeps its times may come from the future.
+    return name, status.st_size, status.st_ctime_ns, status.st_ino

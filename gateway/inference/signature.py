@@ -147,11 +147,11 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         Raises: InvalidInput: a tensor is missing, unknown or of a wrong shape.
         """
         if len(inputs) != len(self.inputs):
-            self._raise_missing(inputs, model)
+            self._refuse_names(inputs, model)
         for name, rank, tail in self.forms:
             array = inputs.get(name)
             if array is None:
-                self._raise_missing(inputs, model)
+                self._refuse_names(inputs, model)
             elif array.ndim != rank or (array.shape[1:] != tail and not _fits(array, self.input_by_name[name])):
                 wanted = display_shape(self.input_by_name[name])
                 raise InvalidInput(f"{model}: input '{name}' has shape {list(array.shape)}, expected {wanted}")
@@ -162,10 +162,11 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidInput(f"{model}: inputs differ in '{name}', expected one size: {where}")
         return 1 if self.rows is None else int(inputs[self.inputs[0].name].shape[0])
 
-    def _raise_missing(self, inputs: Mapping[str, Array], model: str) -> None:
-        missing = [spec.name for spec in self.inputs if spec.name not in inputs]
+    def _refuse_names(self, inputs: Mapping[str, Array], model: str) -> None:
+        missing = [name for name in self.input_by_name if name not in inputs]
+        unknown = [name for name in inputs if name not in self.input_by_name]
         raise InvalidInput(
-            f"{model}: missing input {', '.join(map(repr, missing))}; "
+            f"{model}: {'missing' if missing else 'unknown'} input {', '.join(map(repr, missing or unknown))}; "
             f"expected {len(self.inputs)} inputs ({', '.join(self.input_by_name)}), got {len(inputs)}"
         )
 

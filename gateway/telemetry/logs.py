@@ -48,8 +48,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in line.items()}
-        # Escapes all that is not ASCII: a file's name need not be text at all. DEL is ASCII.
-        return json.dumps(finite, default=str).replace("\x7f", "\\u007f")
+        return json.dumps(finite, default=str)  # all ASCII: a file's name need not be text, nor printable
 
 
 class TextFormatter(logging.Formatter):

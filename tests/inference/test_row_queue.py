@@ -220,6 +220,15 @@ def test_a_dead_group_does_not_keep_a_living_one_from_running() -> None:
     assert taken(queue, 1.0).requests == [alive]
 
 
+def test_the_rows_of_the_dead_make_no_group_full() -> None:
+    gone, small, large = Request(rows=3), Request(rows=2), Request(rows=3, arrived_at=1.0)
+    queue = filled(make_queue(max_rows=4, delay_s=5.0), gone, small, large)
+    gone.abandon()
+    assert taken(queue, 1.0).requests == [small]
+    assert queue.next_batch(5.9) is None
+    assert taken(queue, 6.0).requests == [large]
+
+
 # --- the bound --------------------------------------------------------------------------------------
 
 

@@ -55,9 +55,9 @@ def test_every_onnx_element_has_its_protocol_datatype(element: str, datatype: st
 
 
 def test_sizes_symbols_and_silence_of_the_file_become_sizes_and_axes() -> None:
-    made = spec("x", "rows", 30, None, -1, 0)
-    assert made.shape == (-1, 30, -1, -1, 0)
-    assert made.axes == ("rows", "", "", "", "")
+    made = spec("x", "rows", 30, None, -1, -7, 0)
+    assert made.shape == (-1, 30, -1, -1, -1, 0)
+    assert made.axes == ("rows", "", "", "", "", "")
 
 
 @pytest.mark.parametrize("element", ["complex64", "float8e4m3fn", "uint4"])
@@ -187,6 +187,12 @@ def test_missing_inputs_are_named(inputs: list[str]) -> None:
 def test_an_unknown_input_does_not_stand_for_a_missing_one() -> None:
     with pytest.raises(InvalidInput, match="missing input 'w'"):
         two_inputs().check({"x": zeros(1, 30), "v": zeros(1, 9)}, model="fraud:3")
+
+
+def test_an_input_too_many_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        two_inputs().check({"x": zeros(1, 30), "w": zeros(1, 9), "v": zeros(1, 9)}, model="fraud:3")
+    assert str(caught.value) == "fraud:3: unknown input 'v'; expected 2 inputs (x, w), got 3"
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,13 @@ def test_a_traceback_stands_in_a_field_of_its_line() -> None:
     assert json.loads(text)["exception"].endswith("ValueError: bad")
 
 
+@pytest.mark.parametrize("value", ["\n", "\x1b[31m", "\x9b31m", "\x00", "\x7f", "\u202e", "\u2028", "\udcff", "😀"])
+def test_control_characters_are_escaped_in_json_and_come_back(value: str) -> None:
+    text = JsonFormatter().format(record(reason=value))
+    assert text.isprintable()
+    assert json.loads(text)["reason"] == value
+
+
 def refuse_constant(constant: str) -> object:
     raise ValueError(constant)
 
