@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 
 class GatewayError(Exception):
@@ -158,3 +159,18 @@ class WindowMismatch(GatewayError):
 
 class InsufficientBaseline(GatewayError):
     """Too few windows were declared in control to calibrate on."""
+
+
+# --- the store ------------------------------------------------------------------------------------
+
+
+class StoreUnavailable(Unavailable):
+    """The store did not answer in time.
+
+    Attributes:
+        outcome: "not_written": nothing was written and nothing will be; "unknown": the answer was lost, read again.
+    """
+
+    def __init__(self, detail: str, *, outcome: Literal["not_written", "unknown"]) -> None:
+        super().__init__(detail)
+        self.outcome = outcome

@@ -27,7 +27,7 @@ OWNERS = {
     "onnx": ("inference/",),
     "onnxruntime": ("inference/session.py",),
     "prometheus_client": ("telemetry/metrics.py",),
-    "redis": ("store/redis_store.py",),
+    "redis": ("store/redis_connection.py",),
     "scipy": ("monitoring/",),
     "starlette": ("api/", "app.py"),
     "uvicorn": ("server.py", "protocol.py"),

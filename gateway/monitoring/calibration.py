@@ -41,7 +41,7 @@ class Calibration:
         Returns: float64, shape (features,); NaN where there is no statistic.
         Source: single-step maxT (Westfall and Young 1993); conformal p-value (Vovk, Gammerman and Shafer 2005).
         """
-        scores = _scores(measurement.ad, _per_degree(measurement), self.ad_scale, self.chi2_scale)
+        scores = _scores(measurement.ad, chi2_per_degree(measurement), self.ad_scale, self.chi2_scale)
         at_least = self.maxima.size - np.searchsorted(self.maxima, scores, side="left")
         return np.where(np.isnan(scores), np.nan, (1 + at_least) / (self.maxima.size + 1))
 
@@ -53,17 +53,28 @@ def calibrate(windows: list[Measurement]) -> Calibration:
         windows: At least 200 measurements of one reference, tumbling, each with enough rows to be decided.
     Raises: InsufficientBaseline: fewer.
     """
-    if len(windows) < MIN_WINDOWS:
-        raise InsufficientBaseline(f"{len(windows)} windows are declared in control, expected at least {MIN_WINDOWS}")
-    ad = np.array([window.ad for window in windows])
-    chi2 = np.array([_per_degree(window) for window in windows])
-    ad_scale, chi2_scale = _upper_quantile(ad), _upper_quantile(chi2)
-    scores = _scores(ad, chi2, ad_scale, chi2_scale)
+    return calibrate_statistics(
+        np.array([window.ad for window in windows]), np.array([chi2_per_degree(window) for window in windows])
+    )
+
+
+def calibrate_statistics(ad: FloatArray, per_degree: FloatArray) -> Calibration:
+    """Learn from the statistics of windows declared in control.
+
+    Args:
+        ad: A² of each window, float64, shape (windows, features); NaN where there is none.
+        per_degree: χ² per degree of freedom, same shape.
+    Raises: InsufficientBaseline: fewer than 200 windows.
+    """
+    if len(ad) < MIN_WINDOWS:
+        raise InsufficientBaseline(f"{len(ad)} windows are declared in control, expected at least {MIN_WINDOWS}")
+    ad_scale, chi2_scale = _upper_quantile(ad), _upper_quantile(per_degree)
+    scores = _scores(ad, per_degree, ad_scale, chi2_scale)
     maxima = np.fmax.reduce(scores, axis=1, initial=0.0)
     return Calibration(ad_scale=ad_scale, chi2_scale=chi2_scale, maxima=np.sort(maxima))
 
 
-def _per_degree(measurement: Measurement) -> FloatArray:
+def chi2_per_degree(measurement: Measurement) -> FloatArray:
     """Divide χ² by its degrees of freedom: which bins merge, and so how many are left, varies between windows."""
     degrees = measurement.chi2_degrees
     return divide(measurement.chi2, degrees)

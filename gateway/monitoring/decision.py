@@ -5,8 +5,7 @@ Never measures, never waits and never remembers: windows come in, states go out.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -33,7 +32,7 @@ AGREEING = 2
 _GRAVITY: dict[State, int] = {"ok": 0, "insufficient": 1, "watch": 2, "drift": 3}
 
 
-class FeatureVerdict(msgspec.Struct, frozen=True, kw_only=True):
+class FeatureVerdict(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What one window alone says of one feature.
 
     Attributes:
@@ -123,33 +122,81 @@ def large_effects(measurement: Measurement) -> BoolArray:
     return np.where(measurement.numeric, numeric, measurement.tvd_corrected >= TVD_FLOOR)
 
 
-def state_after(verdicts: Iterable[Verdict], *, standing: State = "ok") -> State:
-    """Fold one cause's verdicts into its state.
+class CauseMemory(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What must be known of the earlier windows to judge the next one.
 
-    Drift when 2 of the last 3 decided windows drifted; cleared once 3 in a row did not; watch when one of the last 3
-    did, or the last one showed a small difference. Windows with too few rows are passed over: they neither raise an
-    alarm nor clear one.
+    Attributes:
+        state: After the last decided window; "insufficient" before the first.
+        recent: Verdicts of the last decided windows, at most 3, oldest first.
+    """
+
+    state: State = "insufficient"
+    recent: tuple[Verdict, ...] = ()
+
+    def after(self, verdict: Verdict) -> CauseMemory:
+        """Remember one more window.
+
+        Drift when 2 of the last 3 decided windows drifted; cleared once 3 in a row did not; watch when one of the last
+        3 did, or the last one showed a small difference. Windows with too few rows are passed over: they neither raise
+        an alarm nor clear one.
+        """
+        if verdict == "insufficient":
+            return self
+        recent = (*self.recent, verdict)[-WINDOWS:]
+        drifted = recent.count("drifted")
+        held = self.state == "drift" and (drifted > 0 or len(recent) < WINDOWS)
+        state: State = "ok"
+        if drifted >= AGREEING or held:
+            state = "drift"
+        elif drifted or verdict == "small":
+            state = "watch"
+        return CauseMemory(state=state, recent=recent)
+
+    def shown(self, verdict: Verdict) -> State:
+        """Give the state to report after a window with this verdict, which is remembered already."""
+        return "insufficient" if verdict == "insufficient" and self.state != "drift" else self.state
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether later states would be the same without this memory."""
+        return self.state != "drift" and "drifted" not in self.recent
+
+
+FeatureMemory = Mapping[Cause, CauseMemory]
+"""What is remembered of a feature's causes; a cause that is not there has nothing to remember."""
+
+
+def state_after(verdicts: Iterable[Verdict], *, standing: State = "ok") -> State:
+    """Fold one cause's verdicts into its state; see `CauseMemory.after`.
 
     Args:
         verdicts: Oldest first.
         standing: The state before them.
     """
-    state: State = "drift" if standing == "drift" else "insufficient"
-    recent: deque[Verdict] = deque(maxlen=WINDOWS)
+    memory = CauseMemory(state="drift") if standing == "drift" else CauseMemory()
     last: Verdict = "insufficient"
     for last in verdicts:
-        if last == "insufficient":
-            continue
-        recent.append(last)
-        drifted = recent.count("drifted")
-        held = state == "drift" and (drifted > 0 or len(recent) < WINDOWS)
-        if drifted >= AGREEING or held:
-            state = "drift"
-        elif drifted or last == "small":
-            state = "watch"
-        else:
-            state = "ok"
-    return "insufficient" if last == "insufficient" and state != "drift" else state
+        memory = memory.after(last)
+    return memory.shown(last)
+
+
+def next_feature_state(memory: FeatureMemory, verdict: FeatureVerdict) -> tuple[dict[Cause, CauseMemory], FeatureState]:
+    """Judge one more window of a feature: the gravest of its causes, each with its own 2 of 3.
+
+    Args:
+        memory: Of the windows before.
+        verdict: Of this window alone.
+    Returns: What to remember from now on, and the state with the causes that put it there.
+    """
+    said: dict[Cause, Verdict] = {"distribution": verdict.distribution}
+    for check in CHECKS:
+        said[check] = _of_check(verdict, check)
+    remembered = {cause: memory.get(cause, CauseMemory()).after(one) for cause, one in said.items()}
+    states = {cause: remembered[cause].shown(one) for cause, one in said.items()}
+    state = worst_state(states.values())
+    causes = tuple(cause for cause, cause_state in states.items() if cause_state == state)
+    kept = {cause: one for cause, one in remembered.items() if not one.is_blank}
+    return kept, FeatureState(state=state, causes=causes if state in ("watch", "drift") else ())
 
 
 def feature_state(verdicts: Sequence[FeatureVerdict], *, standing: FeatureState | None = None) -> FeatureState:
@@ -161,16 +208,11 @@ def feature_state(verdicts: Sequence[FeatureVerdict], *, standing: FeatureState 
     Returns: The state and the causes that put it there.
     """
     before = standing.causes if standing is not None and standing.state == "drift" else ()
-    sequences: dict[Cause, list[Verdict]] = {"distribution": [verdict.distribution for verdict in verdicts]}
-    for check in CHECKS:
-        sequences[check] = [_of_check(verdict, check) for verdict in verdicts]
-    states = {
-        cause: state_after(sequence, standing="drift" if cause in before else "ok")
-        for cause, sequence in sequences.items()
-    }
-    state = worst_state(states.values())
-    causes = tuple(cause for cause, cause_state in states.items() if cause_state == state)
-    return FeatureState(state=state, causes=causes if state in ("watch", "drift") else ())
+    memory: dict[Cause, CauseMemory] = {cause: CauseMemory(state="drift") for cause in before}
+    state = FeatureState(state="drift", causes=before) if before else FeatureState(state="insufficient")
+    for verdict in verdicts:
+        memory, state = next_feature_state(memory, verdict)
+    return state
 
 
 def model_state(states: Iterable[State]) -> State:
