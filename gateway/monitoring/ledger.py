@@ -90,7 +90,7 @@ class Ledger:
         self._producer = producer
         self._buckets: dict[int, _Bucket] = {}
         self._under_way: CountPacket | None = None
-        self._life: str | None = None
+        self._acknowledged = 0
         self.stored_rows = 0
         self.lost_rows: Counter[LossReason] = Counter()
         self.restored_rows = 0
@@ -137,15 +137,15 @@ class Ledger:
     def settle(self, packet: CountPacket, receipt: Receipt) -> None:
         """Take note of what the store said to the packet under way."""
         self._under_way = None
-        if self._life is not None and receipt.life != self._life:
-            self._doubt_all()
-        self._life = receipt.life
         bucket = self._buckets[packet.bucket_start_s]
+        if receipt.known < self._acknowledged:
+            for other in self._buckets.values():
+                other.in_doubt = other.sequence > 0
+            self._acknowledged = receipt.known
         bucket.in_doubt = False
         if receipt.mark >= packet.sequence:
             self._acknowledge(bucket, packet)
         else:
-            self._doubt_all(but=bucket)
             self._recover(packet.bucket_start_s, bucket, packet, receipt.mark)
 
     def _packet(self, start: int, bucket: _Bucket) -> CountPacket:
@@ -162,6 +162,7 @@ class Ledger:
     def _acknowledge(self, bucket: _Bucket, packet: CountPacket) -> None:
         if packet.sequence == bucket.sequence:
             return
+        self._acknowledged = packet.sequence
         rows = int(packet.counts[ROWS_CELL])
         self.stored_rows += rows
         if bucket.sequence == 0 or bucket.stored is not None:
@@ -193,10 +194,6 @@ class Ledger:
             # A mark that nobody set after the last loss: sending what waits might count rows twice.
             self.lost_rows["store_lost"] += bucket.waiting_rows
             del self._buckets[start]
-
-    def _doubt_all(self, *, but: _Bucket | None = None) -> None:
-        for bucket in self._buckets.values():
-            bucket.in_doubt = bucket.in_doubt or (bucket.sequence > 0 and bucket is not but)
 
 
 def _wait(bucket: _Bucket, counts: Counts) -> None:

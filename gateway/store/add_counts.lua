@@ -4,18 +4,12 @@
 -- increments.
 -- KEYS: counts of the bucket (or of a chunk of its cells), index of the series.
 -- ARGV: producer, sequence, sequence acknowledged before, cells, counts as MessagePack, seconds to keep them,
---       rows ('' for a chunk that does not count rows), window, seconds to keep the index, windows kept in it,
---       life to give a new index.
--- Returns {mark found or written, life}.
-local life = redis.call('HGET', KEYS[2], 'life')
-if not life then
-  life = ARGV[11]
-  redis.call('HSET', KEYS[2], 'life', life)
-  redis.call('EXPIRE', KEYS[2], ARGV[9])
-end
-
+--       rows ('' for a chunk that does not count rows), window, seconds to keep the index, windows kept in it.
+-- Returns {mark found or written, sequence of the producer's last packet in any bucket}.
 local producer, sequence, cells = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local counts_bytes = cells * 5
+local known = redis.call('HGET', KEYS[2], 'producer:' .. producer)
+known = known and tonumber(string.match(known, '^(%d+)')) or 0
 local marks = redis.call('GETRANGE', KEYS[1], counts_bytes, -1)
 local place, mark = #marks, 0
 for at = 1, #marks, 16 do
@@ -25,7 +19,7 @@ for at = 1, #marks, 16 do
   end
 end
 if mark >= sequence or mark ~= tonumber(ARGV[3]) then
-  return {mark, life}
+  return {mark, known}
 end
 
 local old = redis.call('GETRANGE', KEYS[1], 0, counts_bytes - 1)
@@ -49,21 +43,23 @@ redis.call('EXPIRE', KEYS[1], ARGV[6])
 
 if ARGV[7] ~= '' then
   local rows = redis.call('HINCRBY', KEYS[2], 'landed:' .. ARGV[8], ARGV[7])
+  redis.call('HSET', KEYS[2], 'producer:' .. producer, ARGV[2] .. ':' .. ARGV[8])
   redis.call('EXPIRE', KEYS[2], ARGV[9])
-  -- A new window: older ones leave the index.
+  -- A new window: older ones leave the index, and with them producers that have written nothing since.
   if rows == tonumber(ARGV[7]) then
-    local starts = {}
-    for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
-      local start = string.match(field, '^landed:(%d+)$')
-      if start then
-        starts[#starts + 1] = tonumber(start)
-      end
+    local fields, starts = redis.call('HGETALL', KEYS[2]), {}
+    for i = 1, #fields, 2 do
+      starts[#starts + 1] = tonumber(string.match(fields[i], '^landed:(%d+)$'))
     end
     table.sort(starts)
-    for i = 1, #starts - tonumber(ARGV[10]) do
-      local start = string.format('%d', starts[i])
-      redis.call('HDEL', KEYS[2], 'landed:' .. start, 'result:' .. start)
+    local oldest = starts[#starts - tonumber(ARGV[10]) + 1] or 0
+    for i = 1, #fields, 2 do
+      local start = string.match(fields[i], '^landed:(%d+)$') or string.match(fields[i], '^result:(%d+)$')
+        or (string.sub(fields[i], 1, 9) == 'producer:' and string.match(fields[i + 1], ':(%d+)$'))
+      if start and tonumber(start) < oldest then
+        redis.call('HDEL', KEYS[2], fields[i])
+      end
     end
   end
 end
-return {sequence, life}
+return {sequence, known}

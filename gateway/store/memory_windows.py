@@ -5,7 +5,6 @@ Never outlives the process and never grows without bound: old buckets and result
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -35,6 +34,7 @@ class _Series:
     landed: dict[int, int] = field(default_factory=dict)
     heads: dict[int, ResultHead] = field(default_factory=dict)
     bodies: dict[int, bytes] = field(default_factory=dict)
+    producers: dict[bytes, int] = field(default_factory=dict)
     baseline: bytes | None = None
 
 
@@ -42,7 +42,6 @@ class MemoryWindowStore:
     """Counts and results of this process; see `WindowStore`."""
 
     def __init__(self) -> None:
-        self._life = secrets.token_hex(8)
         self._series: dict[tuple[object, ...], _Series] = {}
 
     async def add(self, series: CountSeries, packet: CountPacket) -> Receipt:
@@ -50,8 +49,9 @@ class MemoryWindowStore:
         held = self._touch(series)
         bucket = held.buckets.get(packet.bucket_start_s)
         mark = bucket.marks.get(packet.producer, 0) if bucket else 0
+        known = held.producers.get(packet.producer, 0)
         if mark >= packet.sequence or mark != packet.after:
-            return Receipt(mark=mark, life=self._life)
+            return Receipt(mark=mark, known=known)
         if bucket is None:
             bucket = held.buckets[packet.bucket_start_s] = _Bucket(np.zeros(series.cells, np.int64))
             _keep_latest(held.buckets, series.kept_windows * series.window_buckets)
@@ -61,7 +61,8 @@ class MemoryWindowStore:
         held.landed[window] = held.landed.get(window, 0) + int(packet.counts[0])
         _keep_latest(held.landed, series.kept_windows)
         held.heads = {start: head for start, head in held.heads.items() if start in held.landed}
-        return Receipt(mark=packet.sequence, life=self._life)
+        held.producers[packet.producer] = packet.sequence
+        return Receipt(mark=packet.sequence, known=known)
 
     async def read(self, series: CountSeries, start_s: int, end_s: int) -> Counts:
         """Add up the buckets that start in [start_s, end_s)."""

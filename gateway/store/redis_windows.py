@@ -6,7 +6,7 @@ The keys of one series share a hash tag, so that one script may touch them all o
 
     gateway:1:{fraud:3}:primary:<reference hash>:<bucket_s>x<window_buckets>:counts:<bucket start>[:<chunk>]
         string: cells as unsigned integers of 40 bits, then the producers' marks
-    …:index     hash: life, landed:<window> -> rows, result:<window> -> head, baseline
+    …:index     hash: landed:<window> -> rows, result:<window> -> head, producer:<id> -> last packet, baseline
     …:history   sorted set: results by the start of their window, at most 500
 
 A vector of more than 1,024 cells is cut into chunks of a key each, so that no script runs long. The chunk with the
@@ -16,7 +16,6 @@ Redis has to keep its keys: `maxmemory-policy noeviction`.
 
 from __future__ import annotations
 
-import secrets
 from typing import cast
 
 import msgspec
@@ -55,7 +54,7 @@ class RedisWindowStore:
 
     async def add(self, series: CountSeries, packet: CountPacket) -> Receipt:
         """Add a packet's counts to its bucket, once; chunk by chunk, each once."""
-        receipt = Receipt(mark=0, life="")
+        receipt = Receipt(mark=0, known=0)
         for chunk in reversed(range(_chunks(series))):
             counts = packet.counts[chunk * CHUNK_CELLS : (chunk + 1) * CHUNK_CELLS]
             receipt = await self._add_chunk(series, packet, chunk, counts)
@@ -123,10 +122,9 @@ class RedisWindowStore:
             series.window_start(packet.bucket_start_s),
             INDEX_KEPT_S,
             series.kept_windows,
-            secrets.token_hex(8),
         )
-        mark, life = cast("tuple[int, bytes]", answer)
-        return Receipt(mark=mark, life=life.decode())
+        mark, known = cast("tuple[int, int]", answer)
+        return Receipt(mark=mark, known=known)
 
     def _counts_key(self, series: CountSeries, bucket_start_s: int, chunk: int) -> str:
         return self._key(series, f"counts:{bucket_start_s}" + (f":{chunk}" if chunk else ""))

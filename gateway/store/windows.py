@@ -76,11 +76,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         mark: Sequence of the producer's last packet that the bucket holds. At least the packet's own: its counts are
             in the bucket, once, whether by this call or an earlier one. Less: the store has lost what it acknowledged
             since, and has added nothing.
-        life: Names this life of the series in the store; another one means that counts may have been lost.
+        known: Sequence of the producer's last packet that the series remembered before this call, in any bucket; 0 for
+            none. Less than was acknowledged: other buckets may have lost counts, too.
     """
 
     mark: int
-    life: str
+    known: int
 
 
 class ResultHead(msgspec.Struct, frozen=True, kw_only=True):

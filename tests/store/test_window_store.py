@@ -12,7 +12,7 @@ import pytest
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.store.redis_connection import RedisConnection
 from gateway.store.redis_windows import RedisWindowStore
-from gateway.store.windows import HISTORY_WINDOWS, CountPacket, CountSeries, Receipt, ResultHead, WindowStore
+from gateway.store.windows import HISTORY_WINDOWS, CountPacket, CountSeries, ResultHead, WindowStore
 from tests.store.redis_server import RedisServer
 from tests.store.series import OTHER_PRODUCER, packet, series, some_counts
 
@@ -90,14 +90,23 @@ async def test_an_empty_packet_only_asks(store: WindowStore) -> None:
     np.testing.assert_array_equal(await store.read(subject, 1_200, 1_210), counts)
 
 
-async def test_one_life_has_one_name(store: WindowStore) -> None:
-    subject = series()
-    receipts: list[Receipt] = [
-        await store.add(subject, packet(some_counts(n), 1, producer=bytes([n] * 8), bucket_start_s=1_200 + 10 * n))
-        for n in range(3)
-    ]
-    assert len({receipt.life for receipt in receipts}) == 1
-    assert receipts[0].life
+async def test_a_receipt_tells_what_the_series_knew_of_the_producer(store: WindowStore) -> None:
+    """A store that went back may have lost counts of buckets that nobody writes to any more."""
+    subject, counts = series(), some_counts(1)
+    first = await store.add(subject, packet(counts, 4, bucket_start_s=1_200))
+    second = await store.add(subject, packet(counts, 6, bucket_start_s=1_210))
+    again = await store.add(subject, packet(counts, 6, bucket_start_s=1_210))
+    asked = await store.add(subject, packet(np.zeros(40, np.int64), 4, after=4, bucket_start_s=1_200))
+    other = await store.add(subject, packet(counts, 1, producer=OTHER_PRODUCER))
+    assert [receipt.known for receipt in (first, second, again, asked, other)] == [0, 4, 6, 6, 0]
+
+
+async def test_a_producer_is_known_while_its_windows_are(store: WindowStore) -> None:
+    subject, counts = series(kept_windows=2), some_counts(1) + 1
+    await store.add(subject, packet(counts, 1, bucket_start_s=0, producer=OTHER_PRODUCER))
+    for number in range(3):
+        await store.add(subject, packet(counts, number + 1, bucket_start_s=60 * number))
+    assert (await store.add(subject, packet(counts, 9, bucket_start_s=120))).known == 3
 
 
 async def test_producers_add_up_exactly_in_any_order(store: WindowStore) -> None:
