@@ -13,9 +13,13 @@ from gateway.errors import InsufficientBaseline
 from gateway.monitoring.bins import FloatArray
 from gateway.monitoring.distances import divide
 from gateway.monitoring.measurement import Measurement
+from gateway.monitoring.quality import Quality
 
 MIN_WINDOWS = 200
 ALPHA = 0.01
+
+
+RATIO_FLOOR = 0.01
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +29,17 @@ class Calibration:
     Attributes:
         ad_scale: 95 % quantile of A² in control, at least its mean under independence, 1; float64, shape (features,).
         chi2_scale: The same of χ² per degree of freedom.
+        ratio_scale: 95 % quantile of each quality ratio in control, at least one percentage point, float64, shape
+            (checks, features).
         maxima: Largest score over the features of each in-control window, ascending, float64, shape (windows,).
+        ratio_maxima: The same over the checks of all features.
     """
 
     ad_scale: FloatArray
     chi2_scale: FloatArray
+    ratio_scale: FloatArray
     maxima: FloatArray
+    ratio_maxima: FloatArray
 
     def p_values(self, measurement: Measurement) -> FloatArray:
         """Rank each feature's score among the in-control windows' largest.
@@ -41,37 +50,52 @@ class Calibration:
         Returns: float64, shape (features,); NaN where there is no statistic.
         Source: single-step maxT (Westfall and Young 1993); conformal p-value (Vovk, Gammerman and Shafer 2005).
         """
-        scores = _scores(measurement.ad, chi2_per_degree(measurement), self.ad_scale, self.chi2_scale)
-        at_least = self.maxima.size - np.searchsorted(self.maxima, scores, side="left")
-        return np.where(np.isnan(scores), np.nan, (1 + at_least) / (self.maxima.size + 1))
+        return _rank(_scores(measurement.ad, chi2_per_degree(measurement), self.ad_scale, self.chi2_scale), self.maxima)
+
+    def quality_p_values(self, quality: Quality) -> FloatArray:
+        """Rank each quality ratio, on its own scale, among the in-control windows' largest, as `p_values` does.
+
+        Returns: float64, shape (checks, features); NaN where there is no ratio.
+        """
+        return _rank(quality.ratios / self.ratio_scale, self.ratio_maxima)
 
 
-def calibrate(windows: list[Measurement]) -> Calibration:
+def calibrate(windows: list[Measurement], qualities: list[Quality]) -> Calibration:
     """Learn from windows declared in control.
 
     Args:
         windows: At least 200 measurements of one reference, tumbling, each with enough rows to be decided.
+        qualities: Of the same windows.
     Raises: InsufficientBaseline: fewer.
     """
     return calibrate_statistics(
-        np.array([window.ad for window in windows]), np.array([chi2_per_degree(window) for window in windows])
+        np.array([window.ad for window in windows]),
+        np.array([chi2_per_degree(window) for window in windows]),
+        np.array([quality.ratios for quality in qualities]),
     )
 
 
-def calibrate_statistics(ad: FloatArray, per_degree: FloatArray) -> Calibration:
+def calibrate_statistics(ad: FloatArray, per_degree: FloatArray, ratios: FloatArray) -> Calibration:
     """Learn from the statistics of windows declared in control.
 
     Args:
         ad: A² of each window, float64, shape (windows, features); NaN where there is none.
         per_degree: χ² per degree of freedom, same shape.
+        ratios: Quality ratios, float64, shape (windows, checks, features); NaN where there is none.
     Raises: InsufficientBaseline: fewer than 200 windows.
     """
     if len(ad) < MIN_WINDOWS:
         raise InsufficientBaseline(f"{len(ad)} windows are declared in control, expected at least {MIN_WINDOWS}")
-    ad_scale, chi2_scale = _upper_quantile(ad), _upper_quantile(per_degree)
-    scores = _scores(ad, per_degree, ad_scale, chi2_scale)
-    maxima = np.fmax.reduce(scores, axis=1, initial=0.0)
-    return Calibration(ad_scale=ad_scale, chi2_scale=chi2_scale, maxima=np.sort(maxima))
+    # Both statistics have mean 1 under independence.
+    ad_scale, chi2_scale = _upper_quantile(ad, floor=1.0), _upper_quantile(per_degree, floor=1.0)
+    ratio_scale = _upper_quantile(ratios, floor=RATIO_FLOOR)
+    return Calibration(
+        ad_scale=ad_scale,
+        chi2_scale=chi2_scale,
+        ratio_scale=ratio_scale,
+        maxima=_largest(_scores(ad, per_degree, ad_scale, chi2_scale)),
+        ratio_maxima=_largest(ratios / ratio_scale),
+    )
 
 
 def chi2_per_degree(measurement: Measurement) -> FloatArray:
@@ -80,20 +104,31 @@ def chi2_per_degree(measurement: Measurement) -> FloatArray:
     return divide(measurement.chi2, degrees)
 
 
-def _upper_quantile(values: FloatArray) -> FloatArray:
-    """Give each feature's 95 % quantile over the windows, at least 1.
+def _upper_quantile(values: FloatArray, *, floor: float) -> FloatArray:
+    """Give the 95 % quantile over the first axis, the windows, and no less than the floor.
 
-    Both statistics have mean 1 under independence. Without the floor a feature that hardly ever moves would have no
-    scale, and its rare wobbles would drown every other feature's score.
+    Without the floor a feature that hardly ever moves would have no scale, and its rare wobbles would drown every
+    other feature's score.
     """
     # Sorting puts NaN last; a feature without any statistic keeps the floor.
     ordered = np.sort(values, axis=0)
     present = np.count_nonzero(~np.isnan(values), axis=0)
     rank = np.maximum(np.ceil(0.95 * present).astype(np.int64) - 1, 0)
-    quantile: FloatArray = np.fmax(np.take_along_axis(ordered, rank[None], axis=0)[0], 1.0)
+    quantile: FloatArray = np.fmax(np.take_along_axis(ordered, rank[None], axis=0)[0], floor)
     return quantile
 
 
 def _scores(ad: FloatArray, chi2: FloatArray, ad_scale: FloatArray, chi2_scale: FloatArray) -> FloatArray:
     scores: FloatArray = np.fmax(ad / ad_scale, chi2 / chi2_scale)
     return scores
+
+
+def _largest(scores: FloatArray) -> FloatArray:
+    """Give each window's largest score, ascending; float64, shape (windows,)."""
+    maxima: FloatArray = np.fmax.reduce(scores.reshape(len(scores), -1), axis=1, initial=0.0)
+    return np.sort(maxima)
+
+
+def _rank(scores: FloatArray, maxima: FloatArray) -> FloatArray:
+    at_least = maxima.size - np.searchsorted(maxima, scores, side="left")
+    return np.where(np.isnan(scores), np.nan, (1 + at_least) / (maxima.size + 1))

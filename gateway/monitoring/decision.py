@@ -77,9 +77,12 @@ def decide_window(
     enough = (measurement.rows >= min_rows) & (measurement.reference_rows > 0)
     significant = significant_features(measurement, enough, calibration)
     large = large_effects(measurement)
+    failed = quality.faults
+    if calibration is not None:
+        failed = failed & (calibration.quality_p_values(quality) <= ALPHA)
     verdicts = []
     for feature in range(enough.size):
-        faults = tuple(check for check, faulty in zip(CHECKS, quality.faults[:, feature], strict=True) if faulty)
+        faults = tuple(check for check, faulty in zip(CHECKS, failed[:, feature], strict=True) if faulty)
         distribution: Verdict = "clean"
         if not enough[feature]:
             distribution = "insufficient"

@@ -118,9 +118,10 @@ def learn_baseline(results: list[WindowResult], *, from_s: int, to_s: int, min_r
     inside = [
         result for result in results if from_s <= result.start_s and result.end_s <= to_s and result.rows >= min_rows
     ]
-    ad = _matrix([[_statistic(feature, "ad", min_rows) for feature in result.features] for result in inside])
-    chi2 = _matrix([[_per_degree(feature, min_rows) for feature in result.features] for result in inside])
-    return Baseline.of(calibrate_statistics(ad, chi2), from_s=from_s, to_s=to_s, declared_at_s=now_s)
+    ad = np.array([[_statistic(feature, "ad", min_rows) for feature in result.features] for result in inside])
+    chi2 = np.array([[_per_degree(feature, min_rows) for feature in result.features] for result in inside])
+    ratios = np.array([np.transpose([feature.quality for feature in result.features]) for result in inside])
+    return Baseline.of(calibrate_statistics(ad, chi2, ratios), from_s=from_s, to_s=to_s, declared_at_s=now_s)
 
 
 def _announcement(
@@ -141,7 +142,3 @@ def _statistic(feature: FeatureResult, name: str, min_rows: int) -> float:
 
 def _per_degree(feature: FeatureResult, min_rows: int) -> float:
     return _statistic(feature, "chi2", min_rows) / feature.chi2_degrees if feature.chi2_degrees else np.nan
-
-
-def _matrix(rows: list[list[float]]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    return np.array(rows, dtype=np.float64).reshape(len(rows), -1)

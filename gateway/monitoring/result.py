@@ -5,13 +5,11 @@ Never names a feature: the reference under whose hash it is stored does.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 import msgspec
 import numpy as np
 
-from gateway.monitoring.bins import FloatArray
 from gateway.monitoring.calibration import Calibration
 from gateway.monitoring.decision import Cause, CauseMemory, FeatureVerdict, State
 from gateway.store.windows import ResultHead
@@ -98,7 +96,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         from_s, to_s: The declared period, seconds since the epoch.
         windows: Windows in it that had enough rows.
         declared_at_s: Seconds since the epoch.
-        ad_scale, chi2_scale, maxima: See `Calibration`.
+        ad_scale, chi2_scale, ratio_scale, maxima, ratio_maxima: See `Calibration`; the ratios' scale row by row.
     """
 
     from_s: int
@@ -107,27 +105,34 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     declared_at_s: float
     ad_scale: tuple[float, ...]
     chi2_scale: tuple[float, ...]
+    ratio_scale: tuple[tuple[float, ...], ...]
     maxima: tuple[float, ...]
+    ratio_maxima: tuple[float, ...]
 
     @classmethod
     def of(cls, calibration: Calibration, *, from_s: int, to_s: int, declared_at_s: float) -> Baseline:
         """Write down what was learnt."""
-        arrays: dict[str, FloatArray] = {
-            field.name: getattr(calibration, field.name) for field in dataclasses.fields(calibration)
-        }
         return cls(
             from_s=from_s,
             to_s=to_s,
             windows=calibration.maxima.size,
             declared_at_s=declared_at_s,
-            **{name: tuple(array.tolist()) for name, array in arrays.items()},
+            ad_scale=tuple(calibration.ad_scale.tolist()),
+            chi2_scale=tuple(calibration.chi2_scale.tolist()),
+            ratio_scale=tuple(map(tuple, calibration.ratio_scale.tolist())),
+            maxima=tuple(calibration.maxima.tolist()),
+            ratio_maxima=tuple(calibration.ratio_maxima.tolist()),
         )
 
     @property
     def calibration(self) -> Calibration:
         """What was learnt."""
         return Calibration(
-            ad_scale=np.array(self.ad_scale), chi2_scale=np.array(self.chi2_scale), maxima=np.array(self.maxima)
+            ad_scale=np.array(self.ad_scale),
+            chi2_scale=np.array(self.chi2_scale),
+            ratio_scale=np.array(self.ratio_scale),
+            maxima=np.array(self.maxima),
+            ratio_maxima=np.array(self.ratio_maxima),
         )
 
 

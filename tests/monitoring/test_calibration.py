@@ -5,12 +5,12 @@ import pytest
 
 from gateway.errors import InsufficientBaseline
 from gateway.monitoring.bins import FloatArray
-from gateway.monitoring.calibration import MIN_WINDOWS, calibrate
+from gateway.monitoring.calibration import MIN_WINDOWS, Calibration, calibrate
 from gateway.monitoring.counting import BlockCounter
 from gateway.monitoring.decision import decide_window
 from gateway.monitoring.layout import CountLayout
 from gateway.monitoring.measurement import Measurement, WindowMeter
-from gateway.monitoring.quality import QualityMeter
+from gateway.monitoring.quality import CHECKS, Quality, QualityMeter
 from gateway.monitoring.reference_builder import build_reference
 
 FEATURES, ROWS = 5, 300
@@ -48,6 +48,16 @@ class Stream:
         ]
 
 
+def quality(ratios: FloatArray) -> Quality:
+    """Say that each of these ratios is significantly above the reference's own rate."""
+    return Quality(ratios=ratios, p_values=np.zeros_like(ratios), faults=ratios >= 0.01)
+
+
+def learnt(windows: list[Measurement]) -> Calibration:
+    nothing = quality(np.zeros((len(CHECKS), windows[0].ad.size)))
+    return calibrate(windows, [nothing] * len(windows))
+
+
 @pytest.fixture(scope="module")
 def stream() -> Stream:
     return Stream(seed=4)
@@ -60,7 +70,7 @@ def in_control(stream: Stream) -> list[Measurement]:
 
 def test_correlated_rows_alarm_far_less_often_once_calibrated(stream: Stream, in_control: list[Measurement]) -> None:
     """Rows that resemble their neighbours hold less information than their number says."""
-    calibration = calibrate(in_control)
+    calibration = learnt(in_control)
     fresh = stream.measure(150)
     naive = [decide_window(window, stream.quality) for window in fresh]
     ranked = [decide_window(window, stream.quality, calibration=calibration) for window in fresh]
@@ -73,14 +83,14 @@ def test_correlated_rows_alarm_far_less_often_once_calibrated(stream: Stream, in
 
 
 def test_a_large_shift_is_still_found_in_the_feature_that_moved(stream: Stream, in_control: list[Measurement]) -> None:
-    calibration = calibrate(in_control)
+    calibration = learnt(in_control)
     for window in stream.measure(5, shift=3.0):
         verdicts = decide_window(window, stream.quality, calibration=calibration)
         assert [verdict.distribution == "drifted" for verdict in verdicts] == [True, *[False] * (FEATURES - 1)]
 
 
 def test_the_p_value_is_the_rank_among_the_largest_scores(in_control: list[Measurement]) -> None:
-    calibration = calibrate(in_control)
+    calibration = learnt(in_control)
     p_values = np.array([calibration.p_values(window) for window in in_control])
     # A window that calibrated counts itself among those at least as large; two may tie at a feature's own scale.
     ranks = np.sort(p_values.min(axis=1)) * (MIN_WINDOWS + 1)
@@ -90,7 +100,7 @@ def test_the_p_value_is_the_rank_among_the_largest_scores(in_control: list[Measu
 
 def test_fewer_than_200_windows_are_refused(in_control: list[Measurement]) -> None:
     with pytest.raises(InsufficientBaseline, match="199"):
-        calibrate(in_control[1:])
+        learnt(in_control[1:])
 
 
 def test_a_feature_that_never_moved_in_control_has_a_finite_scale() -> None:
@@ -103,7 +113,7 @@ def test_a_feature_that_never_moved_in_control_has_a_finite_scale() -> None:
         window = np.stack([rng.normal(size=200), np.full(200, 7.0)], axis=1)
         window[: index < 3, 1] = 8.0
         windows.append(meter.measure(counter.count([{"x": window}], [], 200)))
-    calibration = calibrate(windows)
+    calibration = learnt(windows)
     assert np.isfinite(calibration.maxima).all()
     assert calibration.ad_scale[1] == calibration.chi2_scale[1] == 1.0
 
@@ -112,4 +122,27 @@ def test_a_feature_without_a_statistic_has_no_p_value(stream: Stream, in_control
     (window,) = stream.measure(1)
     missing = np.full(FEATURES, np.nan)
     empty = dataclasses.replace(window, ad=missing, chi2=missing)
-    assert np.isnan(calibrate(in_control).p_values(empty)).all()
+    assert np.isnan(learnt(in_control).p_values(empty)).all()
+
+
+def test_a_quality_check_is_ranked_against_what_it_showed_in_control(
+    stream: Stream, in_control: list[Measurement]
+) -> None:
+    """Extreme rows come in bursts here: up to 3 % of a window, in every feature, and nothing is null."""
+    rng = np.random.default_rng(8)
+    qualities = []
+    for _ in range(MIN_WINDOWS):
+        ratios = np.full((len(CHECKS), FEATURES), np.nan)
+        ratios[CHECKS.index("null")] = 0.0
+        ratios[CHECKS.index("out_of_range")] = rng.uniform(0.0, 0.03, FEATURES)
+        qualities.append(quality(ratios))
+    calibration = calibrate(in_control, qualities)
+    seen = np.full((len(CHECKS), FEATURES), np.nan)
+    seen[CHECKS.index("null"), :2] = [0.011, 0.05]
+    seen[CHECKS.index("out_of_range"), :2] = [0.025, 0.1]
+    (window,) = stream.measure(1)
+    before = decide_window(window, quality(seen))
+    after = decide_window(window, quality(seen), calibration=calibration)
+    assert [verdict.faults for verdict in before[:2]] == [("null", "out_of_range")] * 2
+    assert [verdict.faults for verdict in after[:2]] == [("null",), ("null", "out_of_range")]
+    assert np.isnan(calibration.quality_p_values(quality(seen))[CHECKS.index("unseen")]).all()

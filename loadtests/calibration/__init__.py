@@ -1,0 +1,1 @@
+"""How often the drift rules are wrong and how soon they are right, measured offline on seeded data."""
