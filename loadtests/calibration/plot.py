@@ -88,18 +88,18 @@ def _model_days(days: list[ModelDays]) -> Figure:
     labels = [f"{traffic_name(traffic)}, {rows:,} rows, {mode}" for traffic, rows, mode in groups]
     axes.set_yticks(range(len(groups)), labels, fontsize=8.5)
     axes.invert_yaxis()
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.legend(fontsize=8, frameon=False, loc="center")
     _style(axes, "Alarms in a day without drift, 20 features, 288 windows", "alarms a day (linear below 0.1)")
     figure.tight_layout()
     return figure
 
 
 def _power(found: Calibration) -> Figure:
-    figure = Figure(figsize=(11, 5.2), dpi=110, facecolor="white")
+    figure = Figure(figsize=(11, 6.4), dpi=110, facecolor="white")
     scenarios = list(dict.fromkeys(entry.scenario for entry in found.power))
     rules = list(dict.fromkeys(entry.rule for entry in found.power))
     sizes = sorted({entry.rows for entry in found.power})
-    for row, (axes_pair, rows) in enumerate(zip(figure.subplots(2, 2, sharex=True, sharey=True), sizes, strict=True)):
+    for axes_pair, rows in zip(figure.subplots(2, 2, sharex=True, sharey=True), sizes, strict=True):
         for axes, value, title in zip(
             axes_pair,
             ("within_three", "other_rate"),
@@ -111,7 +111,7 @@ def _power(found: Calibration) -> Figure:
                 shares = [getattr(pooled(found.power, scenario, rule, rows), value) for scenario in scenarios]
                 axes.plot(
                     100 * np.array(shares),
-                    np.arange(len(scenarios)) + 0.18 * (number - 1),
+                    np.arange(len(scenarios)) + 0.24 * (number - 1),
                     shape,
                     color=colour,
                     markersize=5,
@@ -119,11 +119,11 @@ def _power(found: Calibration) -> Figure:
                 )
             _style(axes, f"{title}, {rows:,} rows", "% of runs" if value == "within_three" else "% of windows")
             axes.set_yticks(range(len(scenarios)), scenarios, fontsize=8)
-        if row == 0:
-            axes_pair[1].legend(fontsize=8, frameon=False, loc="lower right")
-    figure.axes[0].invert_yaxis()
-    figure.axes[0].set_xlim(-3, 103)
-    figure.tight_layout()
+    first = figure.axes[0]
+    first.invert_yaxis()
+    first.set_xlim(-3, 103)
+    figure.tight_layout(rect=(0, 0, 1, 0.95))
+    figure.legend(*first.get_legend_handles_labels(), fontsize=9, frameon=False, loc="upper center", ncols=len(rules))
     return figure
 
 
