@@ -22,7 +22,7 @@ from gateway.api.problems import Headers, error_body, status_of
 from gateway.errors import BodyTimeout, GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
 from gateway.settings import LimitSettings
 
-SHORT_WAY_BYTES = 262_144
+SHORT_WAY_BYTES = 4_194_304
 """Inference requests up to this size are answered without ASGI, which costs as much as all the rest together."""
 
 _IDLE_GRACE_S = 0.5
@@ -46,7 +46,7 @@ class ShortCycle(RequestResponseCycle):
         self.transport = protocol.transport
         self.keep_alive = protocol.parser.should_keep_alive()
         self.on_response = protocol.on_response_complete
-        self.body = bytearray()
+        self.pieces: list[bytes] = []  # joined once; a single piece is not even copied
         self.more_body = True
         self.disconnected = False
         self.response_started = False
@@ -56,7 +56,9 @@ class ShortCycle(RequestResponseCycle):
 
     def begin(self) -> None:
         """Hand the whole request to the desk; its answer comes with a callback, without a task."""
-        begun = self.exchange.desk.begin(self.parts, self.headers, bytes(self.body))
+        self.more_body = False
+        begun = self.exchange.desk.begin(self.parts, self.headers, b"".join(self.pieces))
+        self.pieces.clear()
         if isinstance(begun, HttpResponse):
             self.write(begun)
         else:
@@ -118,6 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.idle_since: float | None = None
         self._head_bytes = 0
         self._chunk_bytes = 0
+        self._begun_in_bytes = 0
         self._in_head = False
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
@@ -148,8 +151,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._chunk_bytes = len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # the request itself is answered, the other protocol is not spoken
+        except httptools.HttpParserUpgrade as exc:
+            self._decline_upgrade(data[exc.args[0] :])
         except httptools.HttpParserError as exc:
             reason = exc.__context__ if isinstance(exc.__context__, GatewayError) else None
             self.refuse(reason or InvalidRequest(f"not an HTTP/1.1 request: {exc}"))
@@ -161,18 +164,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._in_head = True
         self._head_bytes = 0
+        self._begun_in_bytes = self._chunk_bytes
         self.receiving_since = time.monotonic()
 
     def on_headers_complete(self) -> None:
         """Check the header block as a whole, and choose the way."""
         self._in_head = False
-        if self._head_bytes + self._chunk_bytes > self.limits.max_header_bytes:
+        if self._begun_in_bytes + self._head_bytes > self.limits.max_header_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.limits.max_header_bytes:
                 raise self._headers_error()
         names = [name for name, _ in self.headers]
         if names.count(b"host") != 1 and self.parser.get_http_version() == "1.1":
             raise InvalidRequest("expected exactly one Host header")
+        if self.parser.should_upgrade():
+            return
         if self.exchange is not None and self.url.endswith(b"/infer") and self._may_go_short(names):
             self.cycle = ShortCycle(self, self.exchange, self.url.decode("latin-1").split("/"))
         else:
@@ -185,12 +191,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Collect a piece of the body."""
         if type(self.cycle) is ShortCycle:
-            self.cycle.body += body
+            self.cycle.pieces.append(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Stop the clock; a request on the short way is answered now."""
+        if self.parser.should_upgrade():
+            return
         self.receiving_since = None
         if type(self.cycle) is ShortCycle:
             self.cycle.begin()
@@ -218,6 +226,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.count_refusal(error)
+        if not self._is_idle() and not self.cycle.more_body:  # a whole request came before: it gets its own answer
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
         if self._is_idle() or not self.cycle.response_started:
             status, body = status_of(error), error_body(error)
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
@@ -231,18 +243,30 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self.receiving_since is not None and now - self.receiving_since > self.limits.body_timeout_s:
             self.refuse(BodyTimeout(f"the request did not arrive within {self.limits.body_timeout_s:g} s"))
 
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read a request once more without its wish for another protocol, for which the parser would drop its body."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self.refuse(InvalidRequest("CONNECT is for proxies"))
+            return
+        line = b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())
+        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.data_received(b"".join((line, *kept, b"\r\n", rest)))
+
     def _may_go_short(self, names: list[bytes]) -> bool:
         """Tell whether this is a plain POST of known, moderate size on a connection that waits for nothing else."""
         if not self._is_idle() or b"content-length" not in names or b"content-encoding" in names:
             return False
-        if self.expect_100_continue or b"%" in self.url or not is_infer(self.url.decode("latin-1").split("/")):
+        url = self.url
+        if self.expect_100_continue or b"%" in url or b"?" in url or not is_infer(url.decode("latin-1").split("/")):
             return False
         length = self.headers[names.index(b"content-length")][1]
         return (
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and int(length) <= min(SHORT_WAY_BYTES, self.limits.max_body_bytes)
-            and not self.parser.should_upgrade()
         )
 
     def _is_idle(self) -> bool:

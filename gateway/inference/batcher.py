@@ -6,6 +6,7 @@ Decides nothing itself: RowQueue says who runs together, RunTime whether the loo
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from gateway.inference.signature import NUMPY_TYPES
 from gateway.inference.statistics import Statistics
 from gateway.messages import Array, Timings
 from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 INLINE_LIMIT_S = 150e-6
 """A thread costs 48 microseconds and a loop that is held delays everybody: below this the loop runs it itself."""
@@ -63,12 +66,11 @@ class Batcher:
         self._loop = loop
         self._signature = loaded.signature
         self._run_time = loaded.run_time
-        self._max_rows = batching.max_rows
         self._rows_per_run = batching.max_rows if sharing.shares_runs else None
         self._fixed_rows = sharing.fixed_rows
         self._queue: RowQueue[QueuedRequest] = RowQueue(
             name=self._name,
-            max_rows=sharing.fixed_rows or batching.max_rows,
+            max_rows=sharing.fixed_rows or min(batching.max_rows, loaded.run_time.efficient_rows()),
             max_queue_rows=batching.max_queue_rows,
             max_queue_delay_s=batching.max_queue_delay_ms / 1000,
             shares_runs=sharing.shares_runs,
@@ -109,7 +111,7 @@ class Batcher:
             return self._answer_empty(rows, outputs)
         group: Hashable = outputs or None
         if not self._signature.is_static:
-            group = (outputs, *(array.shape[1:] for array in inputs.values()))
+            group = (outputs, *(inputs[spec.name].shape[1:] for spec in self._signature.inputs))
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._queue.put(QueuedRequest(inputs, rows, outputs, group, deadline, time.monotonic(), answer))
         if deadline < self._deadline_at:
@@ -165,8 +167,11 @@ class Batcher:
     def _flush(self) -> None:
         """Start what is due. One run on the loop a tick; the next waits its turn behind other callbacks."""
         self._flush_is_due = False
+        now = time.monotonic()
+        if self._deadline_at <= now:  # the queue drops whoever is too late by now, and then nobody would answer them
+            self._settle_expired(now)
         while self._idle:
-            batch = self._queue.next_batch(time.monotonic())
+            batch = self._queue.next_batch(now)
             if batch is None:
                 break
             if self._run_time.predict(self._equivalent_rows(batch)) < INLINE_LIMIT_S:
@@ -181,6 +186,8 @@ class Batcher:
         self._settle_drain()
 
     def _equivalent_rows(self, batch: Batch[QueuedRequest]) -> int:
+        if self._fixed_rows is not None:  # what was timed at load is a padded run
+            return -(-batch.rows // self._fixed_rows)
         if self._signature.is_static:
             return batch.rows
         elements = sum(array.size for request in batch.requests for array in request.inputs.values())
@@ -201,6 +208,8 @@ class Batcher:
                 self._run_in_thread(batch, failure=exc)
                 return
             run = BatchRun([exc], 1, 0.0, 0.0, 0.0)
+        except Exception as exc:
+            run = self._crashed(batch, exc)
         self._settle(batch, run, started_at)
 
     def _run_in_thread(self, batch: Batch[QueuedRequest], *, failure: GatewayError | None = None) -> None:
@@ -239,13 +248,15 @@ class Batcher:
         self._running.discard(running)
         self._idle.append(running.session)
         error = done.exception()
-        if error is None:
-            run = done.result()
-        else:  # not one of our errors: memory, or a fault of ours; the callers must not hang
-            failure = InferenceFailed(f"{self._name}: {type(error).__name__}: {error}")
-            run = BatchRun([failure] * len(running.batch.requests), 0, 0.0, 0.0, 0.0)
+        run = done.result() if error is None else self._crashed(running.batch, error)
         self._settle(running.batch, run, running.started_at)
         self._flush()
+
+    def _crashed(self, batch: Batch[QueuedRequest], error: BaseException) -> BatchRun:
+        """Answer a batch that failed with none of our errors: memory, or a fault of ours; the callers must not hang."""
+        log.error("run_crashed", exc_info=error, extra={"model_version": self._name})
+        failure = InferenceFailed(f"{self._name}: {type(error).__name__}: {error}")
+        return BatchRun([failure] * len(batch.requests), 0, 0.0, 0.0, 0.0)
 
     def _settle(self, batch: Batch[QueuedRequest], run: BatchRun, started_at: float) -> None:
         statistics = self.statistics
@@ -301,10 +312,16 @@ class Batcher:
         self._deadline_timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._expire)
 
     def _expire(self) -> None:
+        """Answer everybody who is too late, and use the room."""
+        self._settle_expired(time.monotonic())
+        self._flush()
+
+    def _settle_expired(self, now: float) -> None:
         """Answer everybody whose deadline has passed, queued or running; then wait for the next deadline."""
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
         self._deadline_timer = None
         self._deadline_at = float("inf")
-        now = time.monotonic()
         earliest = float("inf")
         for where, requests in (
             ("in the queue", list(self._queue)),
@@ -322,7 +339,6 @@ class Batcher:
                     earliest = min(earliest, request.deadline)
         if earliest < float("inf"):
             self._arm_deadline(earliest)
-        self._flush()
 
     def _settle_drain(self) -> None:
         if self._drained is None or self._drained.done():
