@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -21,6 +21,8 @@ from gateway.api.infer import HttpResponse, InferCall, is_infer
 from gateway.api.problems import Headers, error_body, status_of
 from gateway.errors import BodyTimeout, GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
 from gateway.settings import LimitSettings
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 SHORT_WAY_BYTES = 4_194_304
 """Inference requests up to this size are answered without ASGI, which costs as much as all the rest together."""
@@ -122,22 +124,28 @@ class BoundedProtocol(HttpToolsProtocol):
         self._chunk_bytes = 0
         self._begun_in_bytes = 0
         self._in_head = False
+        self._is_refused = False
+        self._running: RequestResponseCycle | None = None
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
             self.refuse(Overloaded(f"{self.limits.max_connections} connections are open already"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up the request whose client has gone."""
+        """Give up the request whose client has gone; it need not be the last one that arrived."""
         super().connection_lost(exc)
-        if self._is_idle():
+        running = self._running
+        if running is None or running.response_complete:
             return
-        if isinstance(self.cycle, ShortCycle):
-            self.cycle.abandon()
-        elif (task := cast("MutableMapping[str, Any]", self.cycle.scope).get(TASK)) is not None:
+        running.disconnected = True
+        if isinstance(running, ShortCycle):
+            running.abandon()
+        elif (task := cast("MutableMapping[str, Any]", running.scope).get(TASK)) is not None:
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; nothing a client sends may raise out of here."""
+        if self._is_refused:
+            return
         if self.transport.is_closing():
             return
         self.idle_since = None
@@ -180,7 +188,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         if self.exchange is not None and self.url.endswith(b"/infer") and self._may_go_short(names):
-            self.cycle = ShortCycle(self, self.exchange, self.url.decode("latin-1").split("/"))
+            self._running = self.cycle = ShortCycle(self, self.exchange, self.url.decode("latin-1").split("/"))
         else:
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
@@ -223,12 +231,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def refuse(self, error: GatewayError) -> None:
         """Answer an error outside any application, if no answer has begun, and close."""
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
+        self._is_refused = True
+        self.receiving_since = None
         self.count_refusal(error)
-        if not self._is_idle() and not self.cycle.more_body:  # a whole request came before: it gets its own answer
+        if self.pipeline or not (self._is_idle() or self.cycle.more_body):  # requests before it get their own answers
             self.cycle.keep_alive = False
-            self.flow.pause_reading()
+            if self.pipeline and self.cycle.more_body:
+                self.pipeline[0] = (self.cycle, _refusal(error))
             return
         if self._is_idle() or not self.cycle.response_started:
             status, body = status_of(error), error_body(error)
@@ -241,6 +252,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.idle_since is not None and now - self.idle_since > self.timeout_keep_alive:
             self.transport.close()
         elif self.receiving_since is not None and now - self.receiving_since > self.limits.body_timeout_s:
+            if not self._in_head and self._running is not None and self._running.response_complete:
+                self.transport.close()  # the rest of a request that was refused before it was whole
+                return
             self.refuse(BodyTimeout(f"the request did not arrive within {self.limits.body_timeout_s:g} s"))
 
     def _decline_upgrade(self, rest: bytes) -> None:
@@ -254,6 +268,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self.data_received(b"".join((line, *kept, b"\r\n", rest)))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Application) -> None:
+        """Know the request that is being answered."""
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _may_go_short(self, names: list[bytes]) -> bool:
         """Tell whether this is a plain POST of known, moderate size on a connection that waits for nothing else."""
@@ -282,3 +301,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _headers_error(self) -> HeadersTooLarge:
         return HeadersTooLarge(f"the headers have more than {self.limits.max_header_bytes} bytes")
+
+
+def _refusal(error: GatewayError) -> Application:
+    """Make an application that answers any request with the error and closes."""
+
+    async def refuse(_: object, __: object, send: Callable[[MutableMapping[str, Any]], Awaitable[None]]) -> None:
+        body = error_body(error)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": status_of(error), "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return refuse
