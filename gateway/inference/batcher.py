@@ -208,7 +208,7 @@ class Batcher:
                 self._run_in_thread(batch, failure=exc)
                 return
             run = BatchRun([exc], 1, 0.0, 0.0, 0.0)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - logged there, told to the callers
             run = self._crashed(batch, exc)
         self._settle(batch, run, started_at)
 
@@ -343,5 +343,5 @@ class Batcher:
     def _settle_drain(self) -> None:
         if self._drained is None or self._drained.done():
             return
-        if not self._leases and self._queue.is_empty and not self._running:
+        if not self._leases and not self._running and all(request.is_abandoned() for request in self._queue):
             self._drained.set_result(None)

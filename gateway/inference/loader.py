@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.errors import GatewayError, InvalidModel, LoadFailed
+from gateway.errors import GatewayError, InvalidInput, InvalidModel, LoadFailed
 from gateway.inference.manifest import Golden, GoldenCase, Manifest
 from gateway.inference.model_config import Batching, ModelConfig
 from gateway.inference.repository import VersionFiles
@@ -18,6 +18,7 @@ from gateway.inference.run_time import RunTime
 from gateway.inference.samples import (
     Inputs,
     as_array,
+    bfloat16_values,
     concatenated,
     golden_inputs,
     random_inputs,
@@ -106,18 +107,31 @@ def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) ->
 def run_golden(session: Session, golden: Golden, inputs: list[Inputs]) -> None:
     """Ask the golden requests.
 
-    Raises: InvalidModel: an answer differs by more than its tolerance.
+    Raises: InvalidModel: a request does not fit or fails, or an answer differs by more than its tolerance.
     """
     for number, (case, arrays) in enumerate(zip(golden.cases, inputs, strict=True)):
         where = f"golden.json: case {number}"
-        session.signature.check(arrays, model=where)
+        answers = _ask(session, arrays, where)
         for name, expected in case.outputs.items():
             spec = session.signature.output_by_name.get(name)
             if spec is None:
                 raise InvalidModel(f"{where}: the model has no output '{name}'")
             wanted = as_array(expected, spec, where=f"{where}: '{name}'")
-            (got,) = session.run(arrays, [name])
+            got = answers[name]
+            if spec.datatype == "BF16":
+                got, wanted = bfloat16_values(got), bfloat16_values(wanted)
             _compare_golden(case, name, got, wanted, where)
+
+
+def _ask(session: Session, inputs: Inputs, where: str) -> Inputs:
+    try:
+        session.signature.check(inputs, model=where)
+    except InvalidInput as exc:
+        raise InvalidModel(str(exc)) from exc
+    try:
+        return dict(zip(session.signature.output_by_name, session.run(inputs, ()), strict=True))
+    except GatewayError as exc:
+        raise InvalidModel(f"{where}: {exc}") from exc
 
 
 def _compare_golden(case: GoldenCase, name: str, got: Array, wanted: Array, where: str) -> None:
@@ -252,13 +266,8 @@ def _same_rows(signature: Signature, expected: Array, got: Array, index: int) ->
     if tolerance is None:
         return bool(np.array_equal(expected, got))
     if datatype == "BF16":
-        expected, got = _widened(expected), _widened(got)
+        expected, got = bfloat16_values(expected), bfloat16_values(got)
     return bool(np.allclose(expected, got, rtol=tolerance, atol=tolerance * 0.1, equal_nan=True))
-
-
-def _widened(bits: Array) -> Array:
-    """Turn BF16 bits into float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _fastest(session: Session, inputs: Inputs) -> float:

@@ -5,7 +5,7 @@ Never used to answer anybody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,6 +15,18 @@ from gateway.inference.signature import NUMPY_TYPES, Signature
 from gateway.messages import Array, TensorSpec
 
 Inputs = dict[str, Array]
+
+_INTEGERS: frozenset[type] = frozenset({int})
+_FLOATS: frozenset[type] = frozenset({int, float, type(None)})
+_JSON_TYPES: dict[str, frozenset[type]] = {
+    "BOOL": frozenset({bool}),
+    "BYTES": frozenset({str}),
+    "FP16": _FLOATS,
+    "BF16": _FLOATS,
+    "FP32": _FLOATS,
+    "FP64": _FLOATS,
+}
+"""What stands for an element in JSON, where that is not an integer."""
 
 
 def golden_inputs(signature: Signature, golden: Golden) -> list[Inputs]:
@@ -27,28 +39,55 @@ def golden_inputs(signature: Signature, golden: Golden) -> list[Inputs]:
         unknown = case.inputs.keys() - signature.input_by_name.keys()
         if unknown:
             raise InvalidModel(f"golden.json: case {number}: the model has no input '{min(unknown)}'")
-        cases.append(
-            {
-                spec.name: as_array(case.inputs[spec.name], spec, where=f"golden.json: case {number}: '{spec.name}'")
-                for spec in signature.inputs
-                if spec.name in case.inputs
-            }
-        )
+        arrays = {
+            spec.name: as_array(case.inputs[spec.name], spec, where=f"golden.json: case {number}: '{spec.name}'")
+            for spec in signature.inputs
+            if spec.name in case.inputs
+        }
+        for name, array in arrays.items():
+            if not array.size:
+                raise InvalidModel(f"golden.json: case {number}: '{name}' is empty, expected at least one element")
+        cases.append(arrays)
     return cases
 
 
 def as_array(nested: object, spec: TensorSpec, *, where: str) -> Array:
-    """Make an array of the tensor's datatype from nested lists.
+    """Make an array of the tensor's datatype from nested lists; null in floats is NaN.
 
-    Raises: InvalidModel: ragged lists or wrong elements.
+    Raises: InvalidModel: ragged lists, elements of another kind or out of the datatype's range.
     """
+    is_bfloat16 = spec.datatype == "BF16"
     try:
-        array = np.array(nested, dtype=NUMPY_TYPES[spec.datatype])
-    except (TypeError, ValueError, OverflowError) as exc:
+        with np.errstate(over="raise"):
+            array: Array = np.array(nested, dtype=np.float32 if is_bfloat16 else NUMPY_TYPES[spec.datatype])
+    except (TypeError, ValueError, ArithmeticError) as exc:
         raise InvalidModel(f"{where}: not {spec.datatype} elements: {exc}") from exc
     if array.ndim != len(spec.shape):
         raise InvalidModel(f"{where}: has {array.ndim} axes, expected {len(spec.shape)}")
-    return array
+    allowed = _JSON_TYPES.get(spec.datatype, _INTEGERS)
+    for element in _elements(nested):
+        if type(element) not in allowed:
+            raise InvalidModel(f"{where}: not {spec.datatype} elements: found {element!r}")
+    return bfloat16_bits(array) if is_bfloat16 else array
+
+
+def bfloat16_bits(values: Array) -> Array:
+    """Round float32 to BF16, half to even, and return the bits as uint16."""
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def bfloat16_values(bits: Array) -> Array:
+    """Widen the bits of BF16 to float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _elements(nested: object) -> Iterator[object]:
+    if isinstance(nested, list):
+        for item in nested:
+            yield from _elements(item)
+    else:
+        yield nested
 
 
 def random_inputs(
@@ -67,7 +106,7 @@ def random_inputs(
         elif spec.datatype in ("FP16", "FP32", "FP64"):
             array = (random.standard_normal(shape) * scale).astype(NUMPY_TYPES[spec.datatype])
         elif spec.datatype == "BF16":
-            array = (random.standard_normal(shape).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+            array = bfloat16_bits((random.standard_normal(shape) * scale).astype(np.float32))
         else:
             array = random.integers(0, 2, size=shape).astype(NUMPY_TYPES[spec.datatype])
         made[spec.name] = array
