@@ -219,8 +219,19 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
-        self.flow.resume_reading()
+        if not self.flow.write_paused:
+            self.flow.resume_reading()
         self.idle_since = time.monotonic()
+
+    def pause_writing(self) -> None:
+        """Take no further requests from a client that does not read its answers."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Take requests again."""
+        super().resume_writing()
+        self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """Close soon: a request that is on its way to an idle connection is still answered."""
@@ -250,6 +261,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def sweep(self, now: float) -> None:
         """Refuse a request that has been arriving for too long; close a connection that was idle for too long."""
         if self.idle_since is not None and now - self.idle_since > self.timeout_keep_alive:
+            if self.flow.write_paused:  # its answers would never leave
+                self.transport.abort()
             self.transport.close()
         elif self.receiving_since is not None and now - self.receiving_since > self.limits.body_timeout_s:
             if not self._in_head and self._running is not None and self._running.response_complete:
