@@ -142,7 +142,7 @@ class Exchange:
             case ["v2", "models", "stats"]:
                 _allow(method, "GET")
                 return _json({"model_stats": self._statistics(None, None)})
-            case ["v2", "models", *_]:
+            case ["v2", "models", _, *_]:
                 return self._model(method, parts)
             case ["v2", "repository", *rest]:
                 return await self.answer_repository(method, rest, body, may_change=self._repository_control)

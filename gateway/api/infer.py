@@ -214,8 +214,8 @@ class InferDesk:
         if parameter is not None:
             if type(parameter) is not int or parameter < 0:
                 raise InvalidRequest("parameter 'timeout': expected a whole number of microseconds")
-            if parameter:
-                timeout_s = min(timeout_s, parameter / 1e6)
+            if 0 < parameter < timeout_s * 1e6:  # an integer of JSON may be too large to become a float
+                timeout_s = parameter / 1e6
         return timeout_s
 
 

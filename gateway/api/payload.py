@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -51,10 +50,12 @@ _ELEMENT_TYPES = {datatype: frozenset({int}) for datatype in _STRUCT_CODES} | {
 _ITEM_BYTES = {datatype: np.dtype(kind).itemsize for datatype, kind in NUMPY_TYPES.items()}
 _DEPTH_OF_DATA = 3  # {"inputs": [{"data": …
 _LENGTH_PREFIX = struct.Struct("<I")
-_NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
-_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_OPENING = np.isin(np.arange(256), list(b"[{"))
-
+_BLOCK_BYTES = 65_536
+_QUOTE = ord('"')
+_NO_MARKS = bytes(code for code in range(256) if code not in b'[]{}"')
+_STEPS = np.zeros(256, dtype=np.int64)
+_STEPS[list(b"[{")] = 1
+_STEPS[list(b"]}")] = -1
 
 Shape = Annotated[list[Annotated[int, Meta(ge=0, le=2**31)]], Meta(max_length=32)]
 
@@ -83,7 +84,7 @@ class InferBody(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
     outputs: Sequence[WantedOutput] | None = None
     parameters: Parameters | None = None
-    model_name: Any = None
+    model_name: str | None = None
 
 
 class _AnyTensor(Tensor, forbid_unknown_fields=False):
@@ -99,6 +100,7 @@ class _AnyBody(InferBody, forbid_unknown_fields=False):
 
     inputs: Sequence[_AnyTensor]
     outputs: Sequence[_AnyOutput] | None = None
+    model_name: Any = None
 
 
 class DecodedRequest(msgspec.Struct, frozen=True):
@@ -224,23 +226,44 @@ def _parse(text: bytes, limits: Limits) -> InferBody:
         if isinstance(exc, msgspec.ValidationError) or (b"NaN" not in text and b"Infinity" not in text):
             raise InvalidRequest(f"not an inference request: {exc}") from exc
     try:
-        return msgspec.convert(json.loads(text), _AnyBody)
+        return _parse_slowly(text)
     except (ValueError, RecursionError) as exc:
         raise InvalidRequest(f"not an inference request: {exc}") from exc
 
 
-def check_depth(text: bytes, limit: int) -> None:
-    """Refuse JSON that is nested deeper than `limit`.
+def _parse_slowly(text: bytes) -> InferBody:
+    """Parse with the standard library, which takes NaN and infinities, and some things that must not pass."""
+    document = json.loads(text.decode(), parse_float=_finite)
+    if b"\\ud" in text.lower():  # a lone surrogate is no text: no answer and no log line could repeat it
+        json.dumps(document, ensure_ascii=False).encode()
+    return msgspec.convert(document, _AnyBody)
 
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("number out of range")
+    return number
+
+
+def check_depth(text: bytes, limit: int) -> None:
+    """Refuse JSON that is nested deeper than `limit`; brackets inside strings do not count.
+
+    Linear in time and block by block in memory: nothing has been checked before it.
     Raises: InvalidRequest: it is.
     """
-    if _depth(text) > limit and _depth(_JSON_STRING.sub(b"", text)) > limit:
-        raise InvalidRequest(f"the JSON is nested deeper than {limit} levels")
-
-
-def _depth(text: bytes) -> int:
-    brackets = np.frombuffer(text.translate(None, _NOT_BRACKETS), dtype=np.uint8)
-    return int(np.where(_OPENING[brackets], 1, -1).cumsum().max(initial=0))
+    unescaped = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    depth = quotes = 0
+    for start in range(0, len(unescaped), _BLOCK_BYTES):
+        block = unescaped[start : start + _BLOCK_BYTES].translate(None, _NO_MARKS)
+        if not block:
+            continue
+        marks = np.frombuffer(block, dtype=np.uint8)
+        quoted = quotes + (marks == _QUOTE).cumsum()
+        levels = depth + np.where(quoted & 1, 0, _STEPS[marks]).cumsum()
+        if levels.max() > limit:
+            raise InvalidRequest(f"the JSON is nested deeper than {limit} levels")
+        depth, quotes = int(levels[-1]), int(quoted[-1])
 
 
 def _spec_for(tensor: Tensor, seen: Mapping[str, Array], signature: Signature, model: str) -> TensorSpec:
@@ -259,9 +282,11 @@ def _spec_for(tensor: Tensor, seen: Mapping[str, Array], signature: Signature, m
 
 def _count_elements(tensor: Tensor, limits: Limits, model: str) -> int:
     elements = math.prod(tensor.shape)
-    if elements > limits.max_tensor_elements:
+    extent = elements or math.prod(filter(None, tensor.shape))  # numpy multiplies the axes of an empty tensor, too
+    if extent > limits.max_tensor_elements:
         raise TooLarge(
-            f"{model}: input '{tensor.name}' has {elements} elements, at most {limits.max_tensor_elements} are taken"
+            f"{model}: input '{tensor.name}' has shape {tensor.shape}, "
+            f"at most {limits.max_tensor_elements} elements are taken"
         )
     return elements
 
@@ -301,7 +326,7 @@ def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, limits: Limits, 
             wrong = found - _ELEMENT_TYPES[datatype]
             raise InvalidInput(f"{where}: {datatype} elements cannot be {', '.join(sorted(map(_json_name, wrong)))}")
     if datatype == "BYTES":
-        return _strings(flat, tensor.shape, where)
+        return _strings(flat, tensor.shape)
     try:
         packed = _packer(datatype, elements).pack(*flat)
     except (struct.error, OverflowError) as exc:
@@ -329,11 +354,7 @@ def _flatten(data: Any, shape: Sequence[int], where: str) -> list[Any]:  # noqa:
     return level
 
 
-def _strings(flat: list[str], shape: Sequence[int], where: str) -> Array:
-    try:
-        "".join(flat).encode()
-    except UnicodeEncodeError as exc:  # a lone surrogate, which the slow parser lets through
-        raise InvalidInput(f"{where}: a string is not Unicode text") from exc
+def _strings(flat: list[str], shape: Sequence[int]) -> Array:
     array = np.empty(len(flat), dtype=object)
     array[:] = flat
     return array.reshape(shape)
@@ -342,13 +363,13 @@ def _strings(flat: list[str], shape: Sequence[int], where: str) -> Array:
 def _from_binary(chunk: memoryview, shape: Sequence[int], elements: int, spec: TensorSpec, model: str) -> Array:
     where = f"{model}: input '{spec.name}'"
     if spec.datatype == "BYTES":
-        return _strings(_split_strings(bytes(chunk), elements, where), shape, where)
+        return _strings(_split_strings(bytes(chunk), elements, where), shape)
     item_bytes = _ITEM_BYTES[spec.datatype]
     if len(chunk) != elements * item_bytes:
         raise InvalidInput(
             f"{where} has {len(chunk)} bytes of {spec.datatype}, its shape {list(shape)} takes {elements * item_bytes}"
         )
-    if spec.datatype == "BOOL" and max(chunk, default=0) > 1:
+    if spec.datatype == "BOOL" and np.frombuffer(chunk, dtype=np.uint8).max(initial=0) > 1:
         raise InvalidInput(f"{where}: BOOL bytes are 0 or 1")
     array: Array = np.frombuffer(chunk, dtype=NUMPY_TYPES[spec.datatype])
     if not array.flags.aligned:
@@ -385,7 +406,7 @@ def _decode_raw(body: bytes, signature: Signature, limits: Limits, model: str) -
     if spec.datatype == "BYTES":
         if any(size not in (-1, 1) for size in spec.shape):
             raise InvalidRequest(f"{model}: a raw request for BYTES is one string, the input has another shape")
-        array = _strings(_split_strings(_LENGTH_PREFIX.pack(len(body)) + body, 1, model), [1] * len(spec.shape), model)
+        array = _strings(_split_strings(_LENGTH_PREFIX.pack(len(body)) + body, 1, model), [1] * len(spec.shape))
     else:
         shape = _raw_shape(len(body) // _ITEM_BYTES[spec.datatype], spec, signature, model)
         elements = math.prod(shape)
