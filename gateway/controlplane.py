@@ -27,6 +27,8 @@ from gateway.inference.repository import (
     VersionFiles,
     VersionFolder,
 )
+from gateway.inference.triton_config import TritonModelConfig
+from gateway.inference.triton_execution import IgnoredSetting
 from gateway.messages import ModelVersion
 from gateway.telemetry.metrics import Metrics
 
@@ -52,12 +54,14 @@ class _Memory:
 
     Attributes:
         awaited: Per model the versions its first scan found that are still LOADING: its route waits for these alone.
+        ignored: Per model what of its config.pbtxt has no effect, as it was logged.
     """
 
     tried: dict[ModelVersion, _Tried] = field(default_factory=dict)
     wanted: set[ModelVersion] = field(default_factory=set)
     unwanted: set[ModelVersion] = field(default_factory=set)
     awaited: dict[str, set[int]] = field(default_factory=dict)
+    ignored: dict[str, tuple[IgnoredSetting, ...]] = field(default_factory=dict)
 
 
 class ControlPlane:
@@ -216,7 +220,17 @@ class ControlPlane:
                 elif (kept := self._registry.record(key)) is not None and kept.served is not None:
                     self._unload(key, "no longer selected by model.toml")
             self._memory.awaited.setdefault(folder.name, selected)
+            self._name_ignored(folder)
         self._publish_routes()
+
+    def _name_ignored(self, folder: ModelFolder) -> None:
+        """Say once of every config.pbtxt what of it has no effect here."""
+        ignored = folder.config.ignored if isinstance(folder.config, TritonModelConfig) else ()
+        if ignored != self._memory.ignored.get(folder.name, ()):
+            for setting in ignored:
+                facts = {"model": folder.name, "field": setting.field, "reason": setting.reason}
+                log.warning("triton_setting_ignored", extra=facts)
+            self._memory.ignored[folder.name] = ignored
 
     def _begin_load(self, folder: ModelFolder, version: VersionFolder) -> None:
         """Load in the background; the watcher goes on meanwhile."""
@@ -244,7 +258,9 @@ class ControlPlane:
         now = self._wall_clock()
         if version.is_settled(now):
             return True
-        reason = "waiting for model.onnx" if not version.has("model.onnx") else "waiting until the files stay unchanged"
+        reason = "waiting until the files stay unchanged"
+        if not version.has(version.model_file):
+            reason = f"waiting for {version.model_file}"
         if not version.may_still_change(now):
             return True
         if record is None or record.reason != reason:

@@ -21,7 +21,9 @@ from gateway.api.problems import CLIENT_CLOSED, Headers, error_body, extra_heade
 from gateway.api.v2 import Json, signature_json
 from gateway.controlplane import ControlPlane
 from gateway.errors import GatewayError, InferenceFailed, TooLarge, UnknownModel
+from gateway.inference.model_config import ModelConfig
 from gateway.inference.registry import VersionRecord
+from gateway.inference.triton_config import TritonModelConfig
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 
 _MAX_BODY_BYTES = 1_048_576
@@ -170,7 +172,12 @@ def _describe(record: VersionRecord) -> Json:
         "memory": {"file_bytes": loaded.file_bytes, "grown_bytes": loaded.grown_bytes},
         "load_s": round(loaded.load_s, 6),
         "manifest": _lineage(record),
+        "warnings": _warnings(loaded.config),
     }
+
+
+def _warnings(config: ModelConfig) -> list[str]:
+    return [str(setting) for setting in config.ignored] if isinstance(config, TritonModelConfig) else []
 
 
 def _lineage(record: VersionRecord) -> Json | None:

@@ -34,7 +34,11 @@ Answer = tuple[dict[str, Array], Timings]
 
 
 class QueuedRequest(msgspec.Struct, frozen=True):
-    """One caller's request in the queue of one version."""
+    """One caller's request in the queue of one version.
+
+    Attributes:
+        deadline: When its run must have begun. answer_by: When it must be answered; the same but for a queue timeout.
+    """
 
     inputs: dict[str, Array]
     rows: int
@@ -43,6 +47,7 @@ class QueuedRequest(msgspec.Struct, frozen=True):
     deadline: float
     arrived_at: float
     answer: asyncio.Future[Answer]
+    answer_by: float
 
     def is_abandoned(self) -> bool:
         """Tell whether its caller has gone."""
@@ -74,7 +79,10 @@ class Batcher:
             max_queue_rows=batching.max_queue_rows,
             max_queue_delay_s=batching.max_queue_delay_ms / 1000,
             shares_runs=sharing.shares_runs,
+            preferred_rows=batching.preferred_rows,
+            max_queue_requests=batching.max_queue_requests,
         )
+        self._queue_timeout_s = batching.queue_timeout_ms / 1000
         self._idle: list[Session] = list(loaded.sessions)
         self._running: set[_Running] = set()
         self._threads = ThreadPoolExecutor(len(loaded.sessions), thread_name_prefix=f"run-{self._name}")
@@ -113,9 +121,11 @@ class Batcher:
         if not self._signature.is_static:
             group = (outputs, *(inputs[spec.name].shape[1:] for spec in self._signature.inputs))
         answer: asyncio.Future[Answer] = self._loop.create_future()
-        self._queue.put(QueuedRequest(inputs, rows, outputs, group, deadline, time.monotonic(), answer))
-        if deadline < self._deadline_at:
-            self._arm_deadline(deadline)
+        now = time.monotonic()
+        begin_by = min(deadline, now + self._queue_timeout_s) if self._queue_timeout_s else deadline
+        self._queue.put(QueuedRequest(inputs, rows, outputs, group, begin_by, now, answer, deadline))
+        if begin_by < self._deadline_at:
+            self._arm_deadline(begin_by)
         if not self._flush_is_due and self._idle:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
@@ -323,20 +333,21 @@ class Batcher:
         self._deadline_timer = None
         self._deadline_at = float("inf")
         earliest = float("inf")
-        for where, requests in (
-            ("in the queue", list(self._queue)),
-            ("while running", [request for running in self._running for request in running.batch.requests]),
+        running = [request for one in self._running for request in one.batch.requests]
+        for where, deadlines in (
+            ("in the queue", [(request, request.deadline) for request in self._queue]),
+            ("while running", [(request, request.answer_by) for request in running]),
         ):
-            for request in requests:
+            for request, deadline in deadlines:
                 if request.answer.done():
                     continue
-                if request.deadline <= now:
+                if deadline <= now:
                     waited_ms = (now - request.arrived_at) * 1000
                     request.answer.set_exception(
                         DeadlineExceeded(f"{self._name}: the deadline passed after {waited_ms:.0f} ms {where}")
                     )
                 else:
-                    earliest = min(earliest, request.deadline)
+                    earliest = min(earliest, deadline)
         if earliest < float("inf"):
             self._arm_deadline(earliest)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.errors import GatewayError, InvalidInput, InvalidModel, LoadFailed
+from gateway.inference.declared_session import declared_session
 from gateway.inference.manifest import Golden, GoldenCase, Manifest
 from gateway.inference.model_config import Batching, ModelConfig
 from gateway.inference.repository import VersionFiles
@@ -26,6 +27,8 @@ from gateway.inference.samples import (
 )
 from gateway.inference.session import OnnxSession, Session
 from gateway.inference.signature import FREE_ROWS, Signature
+from gateway.inference.triton_config import TritonModelConfig
+from gateway.inference.warmup import run_samples, sample_inputs
 from gateway.messages import Array, ModelVersion
 
 _SCALES = (1.0, 100.0, 0.01)
@@ -80,15 +83,21 @@ def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) ->
         OnnxSession(files.model, config.execution, name=str(key), external_folder=files.external_folder)
         for _ in range(config.execution.instances)
     ]
+    triton = config if isinstance(config, TritonModelConfig) else None
+    if triton is not None:
+        sessions = [declared_session(session, triton) for session in sessions]
     session = sessions[0]
     declared = session.signature
     golden = golden_inputs(declared, files.golden) if files.golden else []
     if files.golden:
         run_golden(session, files.golden, golden)
-    sample = golden[0] if golden else None
+    asked = sample_inputs(declared, triton) if triton is not None else []
+    sample = next(iter([*golden, *asked]), None)
     sharing = decide_sharing(session, config.batching, sample=sample)
     signature = declared.with_free_rows() if sharing.fixed_rows else declared
     run_time = warm_up(sessions, config.batching, sharing, sample=sample)
+    if triton is not None:
+        run_samples(sessions, triton, asked, rows=sharing.fixed_rows)
     return LoadedVersion(
         key=key,
         sha256=files.sha256,
