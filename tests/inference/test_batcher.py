@@ -6,8 +6,10 @@ Waits for events, never for time to pass; a held session lets go only when told.
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Protocol, TypeVar, Unpack
@@ -96,6 +98,11 @@ async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < ends_at
         await asyncio.sleep(0)
+
+
+def run_threads() -> list[str]:
+    """Return the threads that runs have, also those of an earlier test that are just ending."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(f"run-{KEY}")]
 
 
 def ran(session: StubSession) -> list[list[float]]:
@@ -243,15 +250,19 @@ async def test_the_loop_turns_between_two_short_runs(make_batcher: MakeBatcher) 
     assert between == [1]
 
 
-async def test_a_longer_request_counts_as_more_rows(make_batcher: MakeBatcher) -> None:
-    """Ten times the elements must not run on the loop because they are one row."""
+@pytest.mark.parametrize(
+    ("requests", "length", "on_loop"), [(1, 16, True), (1, 4000, False), (2, 16, False), (2, 8, True)]
+)
+async def test_longer_requests_count_as_more_rows(
+    make_batcher: MakeBatcher, requests: int, length: int, *, on_loop: bool
+) -> None:
+    """A thousand times the elements must not run on the loop because they are one row."""
     session = OnnxSession(onnx_models.dynamic_axis(), Execution(), name=str(KEY))
-    batcher = make_batcher(session, run_s=INLINE_LIMIT_S / 4)
-    threads = threading.active_count()
-    await soon(batcher.submit({"x": np.ones((1, 4), np.float32)}, 1, (), NEVER))
-    assert threading.active_count() == threads
-    await soon(batcher.submit({"x": np.ones((1, 40_000), np.float32)}, 1, (), NEVER))
-    assert threading.active_count() == threads + 1
+    batcher = make_batcher(session, run_s=INLINE_LIMIT_S / 4, max_rows=8)
+    await until(lambda: not run_threads())
+    sent = [{"x": np.ones((1, length), np.float32)} for _ in range(requests)]
+    await soon(asyncio.gather(*(batcher.submit(inputs, 1, (), NEVER) for inputs in sent)))
+    assert bool(run_threads()) != on_loop
 
 
 async def test_a_padded_run_is_expected_to_take_what_a_padded_run_takes(make_batcher: MakeBatcher) -> None:
@@ -580,6 +591,19 @@ async def test_a_version_is_drained_when_its_last_request_is_answered(make_batch
     assert [await answered(answer) for answer in answers] == [[2], [4]]
 
 
+async def test_a_version_is_not_drained_during_a_run_even_if_nobody_waits_for_it(make_batcher: MakeBatcher) -> None:
+    session = StubSession(held=True)
+    batcher = make_batcher(session)
+    answer = submit(batcher, 1)
+    await entered(session)
+    drained = asyncio.ensure_future(batcher.drain())
+    await asyncio.sleep(0)
+    assert not drained.done()
+    answer.cancel()
+    await soon(drained)
+    assert session.stopped.is_set()
+
+
 async def test_a_version_is_not_drained_while_somebody_has_chosen_it(make_batcher: MakeBatcher) -> None:
     session = StubSession()
     batcher = make_batcher(session)
@@ -606,14 +630,33 @@ async def test_whoever_stops_waiting_for_the_drain_does_not_stop_it(make_batcher
     await soon(patient)
 
 
-async def test_a_drained_version_leaves_no_thread_and_no_timer(make_batcher: MakeBatcher) -> None:
-    threads = threading.active_count()
+async def test_a_drained_version_leaves_no_thread(make_batcher: MakeBatcher) -> None:
+    await until(lambda: not run_threads())
     batcher = make_batcher(StubSession(), StubSession(), max_rows=1)
-    deadline = time.monotonic() + 3600
-    await soon(asyncio.gather(*(submit(batcher, value, deadline=deadline) for value in (1, 2))))
-    assert threading.active_count() > threads
+    await soon(asyncio.gather(*(submit(batcher, value) for value in (1, 2))))
+    assert run_threads()
     await soon(batcher.drain())
-    await until(lambda: threading.active_count() == threads)
+    await until(lambda: not run_threads())
+
+
+@pytest.mark.parametrize("max_queue_delay_ms", [0.0, 60_000.0])
+async def test_a_drained_version_leaves_no_memory(max_queue_delay_ms: float) -> None:
+    """A timer for an hour from now would keep the sessions for an hour."""
+
+    async def use_and_drain() -> weakref.ref[Session]:
+        session = StubSession()
+        loaded = loaded_version(session, max_rows=2, max_queue_delay_ms=max_queue_delay_ms)
+        batcher = Batcher(loaded, Metrics(), loop=asyncio.get_running_loop())
+        deadline = time.monotonic() + 3600
+        await soon(submit(batcher, 1, 2, deadline=deadline))
+        gone = submit(batcher, 3, deadline=deadline)
+        await asyncio.sleep(0)
+        gone.cancel()
+        await soon(batcher.drain())
+        return weakref.ref(session)
+
+    session = await use_and_drain()
+    await until(lambda: gc.collect() >= 0 and session() is None)
 
 
 async def test_an_abort_answers_everybody_and_ends_the_runs(make_batcher: MakeBatcher) -> None:
