@@ -65,7 +65,7 @@ def as_array(nested: object, spec: TensorSpec, *, where: str) -> Array:
     if array.ndim != len(spec.shape):
         raise InvalidModel(f"{where}: has {array.ndim} axes, expected {len(spec.shape)}")
     allowed = _JSON_TYPES.get(spec.datatype, _INTEGERS)
-    for element in _elements(nested):
+    for element in array.flat if spec.datatype == "BYTES" else _elements(nested):
         if type(element) not in allowed:
             raise InvalidModel(f"{where}: not {spec.datatype} elements: found {element!r}")
     return bfloat16_bits(array) if is_bfloat16 else array
