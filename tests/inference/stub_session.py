@@ -83,6 +83,7 @@ class Settings(TypedDict, total=False):
     max_rows: int
     max_queue_rows: int
     max_queue_delay_ms: float
+    queue_timeout_ms: float
 
 
 def column(*values: float) -> dict[str, Array]:
@@ -97,6 +98,7 @@ def loaded_version(
     max_rows: int = 8,
     max_queue_rows: int = 64,
     max_queue_delay_ms: float = 0.0,
+    queue_timeout_ms: float = 0.0,
 ) -> LoadedVersion:
     """Return a version of these sessions.
 
@@ -106,7 +108,12 @@ def loaded_version(
     run_time = RunTime(max_rows)
     for power in range(max_rows.bit_length() + 1):
         run_time.start_from(1 << power, run_s, elements=1 << power)
-    batching = Batching(max_rows=max_rows, max_queue_rows=max_queue_rows, max_queue_delay_ms=max_queue_delay_ms)
+    batching = Batching(
+        max_rows=max_rows,
+        max_queue_rows=max_queue_rows,
+        max_queue_delay_ms=max_queue_delay_ms,
+        queue_timeout_ms=queue_timeout_ms,
+    )
     return LoadedVersion(
         key=KEY,
         sha256="",

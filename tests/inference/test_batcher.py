@@ -420,6 +420,27 @@ async def test_each_of_many_deadlines_is_kept_in_whatever_order_they_came(make_b
     assert not held.done()
 
 
+async def test_a_queue_timeout_ends_the_wait_for_a_run_and_not_the_run(make_batcher: MakeBatcher) -> None:
+    session = StubSession(held=True)
+    batcher = make_batcher(session, queue_timeout_ms=100.0)
+    running = submit(batcher, 1)
+    await entered(session)
+    late = submit(batcher, 2)
+    with pytest.raises(DeadlineExceeded, match=r"ms in the queue$"):
+        await soon(late)
+    session.may_finish.set()
+    assert await answered(running) == [2]
+    assert ran(session) == [[1]]
+
+
+async def test_a_deadline_before_the_queue_timeout_holds(make_batcher: MakeBatcher) -> None:
+    session = StubSession(held=True)
+    batcher = make_batcher(session, queue_timeout_ms=3_600_000.0)
+    late = submit(batcher, 1, deadline=time.monotonic() + 0.02)
+    with pytest.raises(DeadlineExceeded):
+        await soon(late)
+
+
 # --- the bound ----------------------------------------------------------------------------------------------
 
 
