@@ -63,11 +63,15 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *, prog: str, description: str) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False)
 
+    def error(self, message: str) -> Never:
+        """Say in one line what is wrong with the arguments."""
+        self.exit(USAGE, f"{self.prog}: {message} ('{self.prog} --help' shows the flags)\n")
+
     def refuse_unknown(self, extras: Sequence[str]) -> Never:
         """Name the first argument nobody knows and the nearest known flag."""
         name = extras[0].partition("=")[0]
         known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-        self.error(unknown_name(self.prog, name, known) if name.startswith("-") else f"unexpected argument '{name}'")
+        self.error(unknown_name("arguments", name, known) if name.startswith("-") else f"unexpected argument '{name}'")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
