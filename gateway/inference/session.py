@@ -119,7 +119,7 @@ class OnnxSession:
         """Run through an IO binding: one copy to the device, one back, the interpreter lock free meanwhile."""
         binding = self._session.io_binding()
         for name, array in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+            binding.bind_cpu_input(name, np.asarray(array, order="C"))
         for name in outputs or self.signature.output_by_name:
             binding.bind_output(name)
         self._session.run_with_iobinding(binding, options)
@@ -135,7 +135,7 @@ class OnnxSession:
         return [_array(value) for value in self._session.run_with_ort_values(names, feed, options)]
 
     def _value(self, name: str, array: Array) -> ort.OrtValue:
-        contiguous = np.ascontiguousarray(array)
+        contiguous = np.asarray(array, order="C")
         if self.signature.input_by_name[name].datatype == "BF16":
             return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(contiguous, _BFLOAT16)
         return ort.OrtValue.ortvalue_from_numpy(contiguous)

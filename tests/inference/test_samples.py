@@ -171,6 +171,13 @@ def test_rounding_to_bfloat16_is_what_everybody_does(values: Array) -> None:
     np.testing.assert_array_equal(bfloat16_bits(values), values.astype(ml_dtypes.bfloat16).view(np.uint16))
 
 
+@pytest.mark.parametrize("beyond", [0x0001, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
+def test_rounding_to_bfloat16_goes_to_the_nearest_and_halves_to_even(beyond: int) -> None:
+    values = ((np.arange(1 << 16, dtype=np.uint32) << 16) | np.uint32(beyond)).view(np.float32)
+    values = values[~np.isnan(values)]
+    np.testing.assert_array_equal(bfloat16_bits(values), values.astype(ml_dtypes.bfloat16).view(np.uint16))
+
+
 def test_nan_stays_nan_in_bfloat16() -> None:
     assert np.isnan(bfloat16_values(bfloat16_bits(np.array([np.nan, -np.nan], np.float32)))).all()
 
