@@ -187,7 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise InvalidRequest("expected exactly one Host header")
         if self.parser.should_upgrade():
             return
-        if self.exchange is not None and self.url.endswith(b"/infer") and self._may_go_short(names):
+        if self.exchange is not None and self.url.endswith((b"/infer", b":predict")) and self._may_go_short(names):
             self._running = self.cycle = ShortCycle(self, self.exchange, self.url.decode("latin-1").split("/"))
         else:
             url, headers, expects = self.url, self.headers, self.expect_100_continue

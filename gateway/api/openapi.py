@@ -72,6 +72,26 @@ _INFER_RESPONSE: Json = {
         },
     },
 }
+_PREDICT_REQUEST: Json = {
+    "type": "object",
+    "description": "One of `instances` (rows) and `inputs` (columns).",
+    "properties": {
+        "signature_name": {"type": ["string", "null"], "enum": ["serving_default", "", None]},
+        "instances": {
+            "type": "array",
+            "minItems": 1,
+            "description": "An example each: a value or nested list where there is one input, else an object by input.",
+        },
+        "inputs": {"description": "A whole tensor where there is one input, else an object of tensors by input."},
+    },
+}
+_PREDICT_RESPONSE: Json = {
+    "type": "object",
+    "properties": {
+        "predictions": {"type": "array", "description": "To `instances`: an entry for each example."},
+        "outputs": {"description": "To `inputs`: the tensor of the one output, else an object of tensors by output."},
+    },
+}
 _INFER_ERRORS = {
     400: "The request is wrong.",
     404: "No such model or version, or unloaded.",
@@ -98,6 +118,9 @@ def data_description() -> Json:
         "/v2": {"get": _get("The server and its extensions")},
         "/v2/health/live": {"get": _get("Whether the process runs")},
         "/v2/health/ready": {"get": _get("Whether traffic may come", {503: "Not ready."})},
+        "/": {"get": _get("Whether the process runs, as KServe's v1 client asks")},
+        "/v1/models": {"get": _get("Names that can be asked for")},
+        "/v2/models": {"get": _get("Names that can be asked for")},
         "/v2/models/stats": {"get": _get("Statistics of every READY version")},
         "/openapi.json": {"get": _get("This description")},
         **_repository_paths({403: "Switched off here; use the admin port."}),
@@ -112,6 +135,10 @@ def data_description() -> Json:
         paths[f"{base}/config"] = {"parameters": parameters, "get": _get("Settings, as Triton writes them", unknown)}
         paths[f"{base}/stats"] = {"parameters": parameters, "get": _get("Counters since the load", unknown)}
         paths[f"{base}/infer"] = {"parameters": parameters, "post": _infer()}
+        older = base.replace("/v2/", "/v1/")
+        paths[older] = {"parameters": parameters, "get": _get("States of its versions", unknown)}
+        paths[f"{older}/metadata"] = {"parameters": parameters, "get": _get("Inputs and outputs", unknown)}
+        paths[f"{older}:predict"] = {"parameters": parameters, "post": _predict()}
     return _document("onnx-gateway data plane", paths)
 
 
@@ -158,28 +185,14 @@ def _repository_paths(refusals: dict[int, str]) -> dict[str, Json]:
 
 
 def _infer() -> Json:
-    text = ("string", {"type": "string"})
-    headers = {
-        "x-request-id": ("Echoed; made up when absent.", *text),
-        "x-routing-key": ("Sticky assignment to a variant.", *text),
-        "x-gateway-variant": ("Asks for a variant by name.", *text),
-        "x-request-timeout-ms": (
-            "The answer is worthless after this long.",
-            "integer",
-            {"type": "integer", "minimum": 1},
-        ),
-        "inference-header-content-length": (
-            "Bytes of the JSON part when binary tensors follow it; 0 for a raw body.",
-            "integer",
-            {"type": "integer", "minimum": 0},
-        ),
-    }
+    binary = _header(
+        "inference-header-content-length",
+        "Bytes of the JSON part when binary tensors follow it; 0 for a raw body.",
+        {"type": "integer", "minimum": 0},
+    )
     operation = _operation("Predict", errors=_INFER_ERRORS, answer=_INFER_RESPONSE)
     return operation | {
-        "parameters": [
-            {"name": name, "in": "header", "required": False, "description": says, "schema": schema}
-            for name, (says, _, schema) in headers.items()
-        ],
+        "parameters": [*_infer_headers(), binary],
         "requestBody": {
             "required": True,
             "content": {
@@ -188,6 +201,29 @@ def _infer() -> Json:
             },
         },
     }
+
+
+def _predict() -> Json:
+    errors = _INFER_ERRORS | {501: "A label, or another verb than predict."}
+    return _operation("Predict", errors=errors, answer=_PREDICT_RESPONSE) | {
+        "parameters": _infer_headers(),
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _PREDICT_REQUEST}}},
+    }
+
+
+def _infer_headers() -> list[Json]:
+    text: Json = {"type": "string"}
+    milliseconds: Json = {"type": "integer", "minimum": 1}
+    return [
+        _header("x-request-id", "Echoed; made up when absent.", text),
+        _header("x-routing-key", "Sticky assignment to a variant.", text),
+        _header("x-gateway-variant", "Asks for a variant by name.", text),
+        _header("x-request-timeout-ms", "The answer is worthless after this long.", milliseconds),
+    ]
+
+
+def _header(name: str, says: str, schema: Json) -> Json:
+    return {"name": name, "in": "header", "required": False, "description": says, "schema": schema}
 
 
 def _get(summary: str, errors: dict[int, str] | None = None) -> Json:

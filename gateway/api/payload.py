@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,6 +22,7 @@ from gateway.errors import InvalidInput, InvalidRequest, TooLarge
 from gateway.inference.signature import NUMPY_TYPES, Signature
 from gateway.messages import Array, TensorSpec
 
+BodyT = TypeVar("BodyT")
 Parameter = str | int | float | bool | None
 Parameters = dict[str, Parameter]
 
@@ -118,9 +119,17 @@ class DecodedRequest(msgspec.Struct, frozen=True):
     binary: frozenset[str] | None
     parameters: Parameters
 
+    def encode(
+        self, outputs: Mapping[str, Array], signature: Signature, *, model_name: str, version: str, request_id: str
+    ) -> tuple[bytes, int | None]:
+        """Write the answer to this request; see encode_response."""
+        return encode_response(
+            model_name, version, self.id or request_id, outputs, signature=signature, binary=self.binary
+        )
+
 
 _decode_known = msgspec.json.Decoder(InferBody).decode
-_decode_any = msgspec.json.Decoder(_AnyBody).decode
+_decode_any = msgspec.json.Decoder(_AnyBody)
 NO_BINARY: frozenset[str] = frozenset()
 
 
@@ -219,24 +228,34 @@ def _parse(text: bytes, limits: Limits) -> InferBody:
     try:
         return _decode_known(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        check_depth(text, limits.max_json_depth)
+        return parse_leniently(text, _decode_any, limits)
+
+
+def parse_leniently(text: bytes, decoder: msgspec.json.Decoder[BodyT], limits: Limits) -> BodyT:
+    """Parse a body that the quick way refused: one with unknown keys, or with the NaN and infinities of Python.
+
+    Args:
+        decoder: One that ignores unknown keys.
+    Raises: InvalidRequest: it is neither.
+    """
+    check_depth(text, limits.max_json_depth)
     try:
-        return _decode_any(text)
+        return decoder.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         if isinstance(exc, msgspec.ValidationError) or (b"NaN" not in text and b"Infinity" not in text):
             raise InvalidRequest(f"not an inference request: {exc}") from exc
     try:
-        return _parse_slowly(text)
+        return _parse_slowly(text, decoder.type)
     except (ValueError, RecursionError) as exc:
         raise InvalidRequest(f"not an inference request: {exc}") from exc
 
 
-def _parse_slowly(text: bytes) -> InferBody:
+def _parse_slowly(text: bytes, into: type[BodyT]) -> BodyT:
     """Parse with the standard library, which takes NaN and infinities, and some things that must not pass."""
     document = json.loads(text.decode(), parse_float=_finite)
     if b"\\ud" in text.lower():  # a lone surrogate is no text: no answer and no log line could repeat it
         json.dumps(document, ensure_ascii=False).encode()
-    return msgspec.convert(document, _AnyBody)
+    return msgspec.convert(document, into)
 
 
 def _finite(digits: str) -> float:
@@ -318,6 +337,17 @@ def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, limits: Limits, 
         raise InvalidRequest(f"the JSON is nested deeper than {limits.max_json_depth} levels")
     if len(flat) != elements:
         raise InvalidInput(f"{where} has {len(flat)} elements, its shape {tensor.shape} says {elements}")
+    return make_array(flat, tensor.shape, datatype, where)
+
+
+def make_array(flat: list[Any], shape: Sequence[int], datatype: str, where: str) -> Array:
+    """Make a tensor of JSON elements.
+
+    Args:
+        flat: As many as the shape says, in row-major order.
+        datatype: Any but BF16.
+    Raises: InvalidInput: an element is of another kind, or out of the datatype's range.
+    """
     found = set(map(type, flat))
     if not found <= _ELEMENT_TYPES[datatype]:
         if datatype in _FLOATS and found <= {int, float, type(None)}:
@@ -326,12 +356,12 @@ def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, limits: Limits, 
             wrong = found - _ELEMENT_TYPES[datatype]
             raise InvalidInput(f"{where}: {datatype} elements cannot be {', '.join(sorted(map(_json_name, wrong)))}")
     if datatype == "BYTES":
-        return _strings(flat, tensor.shape)
+        return _strings(flat, shape)
     try:
-        packed = _packer(datatype, elements).pack(*flat)
+        packed = _packer(datatype, len(flat)).pack(*flat)
     except (struct.error, OverflowError) as exc:
         raise InvalidInput(f"{where}: a number is out of the range of {datatype}") from exc
-    return np.ndarray(tensor.shape, NUMPY_TYPES[datatype], packed)
+    return np.ndarray(shape, NUMPY_TYPES[datatype], packed)
 
 
 def _flatten(data: Any, shape: Sequence[int], where: str) -> list[Any]:  # noqa: ANN401 - any JSON value

@@ -71,21 +71,23 @@ def path(draw: Draw) -> Case:
 def method(draw: Draw) -> Case:
     """Ask for an address that exists with any method."""
     model = b"/v2/models/" + draw.model().name.encode()
+    older = model.replace(b"/v2/", b"/v1/")
     target = draw.random.choice(
         (
             *(b"/v2", b"/v2/", b"/v2/health/live", b"/v2/health/ready", b"/v2/models/stats", b"/openapi.json"),
             *(model + tail for tail in (b"", b"/ready", b"/config", b"/stats", b"/infer")),
             *(model + b"/versions/1" + tail for tail in (b"", b"/ready", b"/infer")),
-            b"/v2/repository/index",
+            *(older + tail for tail in (b"", b"/metadata", b":predict", b"/versions/1", b"/versions/1:predict")),
+            *(b"/", b"/v1/models", b"/v2/models", b"/v2/repository/index"),
         )
     )
     chosen = draw.random.choice(METHODS)
-    takes = b"POST" if target.endswith((b"/infer", b"/index")) else b"GET"
+    takes = b"POST" if target.endswith((b"/infer", b":predict", b"/index")) else b"GET"
     draft = Draft(method=chosen, target=target, request_id=draw.request_id())
     name = f"{chosen.decode()} {target.decode()}"
     if chosen != takes:
         return draft.case(name, NOT_ALLOWED)
-    return draft.case(name, WRONG if target.endswith(b"/infer") else OK)
+    return draft.case(name, WRONG if target.endswith((b"/infer", b":predict")) else OK)
 
 
 def target(draw: Draw) -> Case:
