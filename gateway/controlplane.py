@@ -75,12 +75,14 @@ class ControlPlane:
         metrics: Metrics,
         *,
         wall_clock: Callable[[], float] = time.time,
+        scan_interval_s: float = SCAN_INTERVAL_S,
     ) -> None:
         self._repository = repository
         self._registry = registry
         self._dataplane = dataplane
         self._metrics = metrics
         self._wall_clock = wall_clock
+        self._scan_interval_s = scan_interval_s
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
         self._memory = _Memory()
         self._routes: dict[str, PublishedRoute] = {}
@@ -196,7 +198,7 @@ class ControlPlane:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(SCAN_INTERVAL_S)
+            await asyncio.sleep(self._scan_interval_s)
             try:
                 await self._scan()
             except LoadFailed as exc:
@@ -330,6 +332,7 @@ class ControlPlane:
             record = VersionRecord(key, VersionState.FAILED, reason)
             log.error("version_failed", extra=facts)
         self._registry.put(record)
+        self._publish_routes()  # the model's route may have waited for this one
         return record
 
     def _unload(self, key: ModelVersion, reason: str) -> None:
