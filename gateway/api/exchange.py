@@ -78,7 +78,7 @@ class Exchange:
             if encoding:
                 self._dataplane.endpoint(*address_of(parts))  # an unknown name is the first thing to say
                 body = await self._inflate(body, encoding)
-        except GatewayError as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
             return self.refuse(exc, headers, path=path)
         begun = self.desk.begin(parts, headers, body)
         if isinstance(begun, HttpResponse):
@@ -107,10 +107,10 @@ class Exchange:
         sizes = [(b"content-encoding", encoding.encode()), (b"content-length", b"%d" % len(body))]
         return HttpResponse(response.status, kept + sizes, body)
 
-    def refuse(self, error: GatewayError, headers: Headers, *, path: str = "") -> HttpResponse:
-        """Answer with an error; with the path of an inference request it is also counted."""
+    def refuse(self, error: Exception, headers: Headers, *, path: str = "") -> HttpResponse:
+        """Answer with an error; with the path of an inference request, or as a fault of ours, it is also counted."""
         supplied = next((value for name, value in headers if name == b"x-request-id"), None)
-        if is_infer(path.split("/")):
+        if is_infer(path.split("/")) or not isinstance(error, GatewayError):
             return self.desk.failure(error, None, self.desk.request_id(supplied))
         return error_response(error, self.desk.request_id(supplied))
 
@@ -147,6 +147,8 @@ class Exchange:
             case ["openapi.json"]:
                 _allow(method, "GET")
                 return _json(data_description())
+            case ["v2", "trace", "setting"] | ["v2", "models", _, "trace", "setting"] | ["v2", "logging"]:
+                raise NotSupported("the trace and logging extensions are not supported; see 'extensions' in /v2")
             case ["v2", "models", "stats"]:
                 _allow(method, "GET")
                 return _json({"model_stats": self._statistics(None, None)})
@@ -160,8 +162,6 @@ class Exchange:
                 return _json({"status": "alive"})
             case ["v2", "repository", *rest]:
                 return await self.answer_repository(method, rest, body, may_change=self._repository_control)
-            case ["v2", "trace", "setting"] | ["v2", "logging"]:
-                raise NotSupported("the trace and logging extensions are not supported; see 'extensions' in /v2")
             case ["v2", "systemsharedmemory" | "cudasharedmemory", *_]:
                 raise NotSupported("shared memory is not supported; send tensors in the body")
             case _:
@@ -173,7 +173,7 @@ class Exchange:
         name = parts[3]
         action = parts[6:] if version is not None else parts[4:]
         if action not in ([], ["ready"], ["config"], ["stats"]):
-            if action in (["trace", "setting"], ["generate"], ["generate_stream"]):
+            if action in (["generate"], ["generate_stream"]):
                 raise NotSupported(f"the extension behind '{action[0]}' is not supported; see 'extensions' in /v2")
             raise UnknownPath(f"no such path: {'/'.join(parts)[:200]}")
         _allow(method, "GET")
