@@ -124,6 +124,21 @@ class CannotStart(GatewayError):
     """The server could not start: what, where, what to do."""
 
 
+# --- publishing and asking ---------------------------------------------------------------------------
+
+
+class InvalidData(GatewayError):
+    """A data file cannot be read, or its columns do not fit the model's inputs."""
+
+
+class PublishRefused(GatewayError):
+    """A version cannot be put into the repository as asked."""
+
+
+class CallRefused(GatewayError):
+    """A running gateway refused a call of the command line."""
+
+
 def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is not known at `where`, with the nearest known name.
 

@@ -55,7 +55,7 @@ def serve(folder: Path, *arguments: str, environment: Mapping[str, str] | None =
         (["serve", "--port", "many"], "argument --port: invalid int value: 'many'"),
         (["serve", "--port"], "argument --port: expected one argument"),
         (["serve", "--log-format", "xml"], "argument --log-format: invalid choice: 'xml' (choose from 'text', 'json')"),
-        (["serv"], "invalid choice: 'serv' (choose from 'serve')"),
+        (["serv"], "invalid choice: 'serv' (choose from 'serve', 'publish'"),
         ([], "the following arguments are required: COMMAND"),
     ],
 )

@@ -33,6 +33,9 @@ STATUS: dict[type[GatewayError], int] = {
     errors.InvalidSetting: 400,
     errors.WrongUsage: 400,
     errors.CannotStart: 500,
+    errors.InvalidData: 400,
+    errors.PublishRefused: 409,
+    errors.CallRefused: 502,
 }
 """Every leaf of the error tree; a test checks that none is missing."""
 
