@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.api.exchange import Exchange
+from gateway.api.openapi import data_description
 from gateway.controlplane import ControlPlane
 from gateway.dataplane import DataPlane
 from gateway.inference.registry import Registry
 from gateway.inference.repository import Repository
 from gateway.settings import LimitSettings
 from gateway.telemetry.metrics import Metrics
+from tests.api.descriptions import Description
 from tests.support.server import HttpAnswer
 
 JSON_TYPE = "application/json"
 BINARY_TYPE = "application/octet-stream"
+DECLARED = Description(data_description())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Plane:
         assert all(name == name.lower() for name in answered)
         answer = HttpAnswer(response.status, answered, response.body)
         assert answered["content-length"] == str(len(response.body))
+        if "content-encoding" not in answered:
+            DECLARED.check(method, path, response.status, answered["content-type"], response.body)
         if answer.status >= 400 and "error" not in json.loads(answer.body):
             assert answer.status == 503, "only readiness says no in words of its own"
         if answer.status >= 400:
