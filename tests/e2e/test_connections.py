@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -159,6 +161,19 @@ def test_an_empty_chunk_encoding_and_bare_requests_are_one_request(connection: R
         assert connection.receive().status == 200
 
 
+@pytest.mark.parametrize("flags", [["--http2"], ["-H", "connection: upgrade", "-H", "upgrade: websocket"]])
+def test_a_wish_for_another_protocol_is_answered_in_this_one(
+    tight_gateway: GatewayProcess, connection: RawSocket, flags: list[str]
+) -> None:
+    answer = curl(tight_gateway.data_url + ECHO, *flags, body=row(3))
+    assert read_outputs(answer)["y"] == 3
+
+
+def test_the_gateway_is_no_proxy(connection: RawSocket) -> None:
+    connection.send(b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n\r\n")
+    assert connection.receive().status == 400
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -178,6 +193,46 @@ def test_what_is_not_http_gets_400_and_is_closed(connection: RawSocket, content:
     assert (answer.status, answer.headers["connection"]) == (400, "close")
     assert answer.error
     assert connection.is_closed_by_peer()
+
+
+# --- clients that stop in the middle ------------------------------------------------------------------------
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_body_leaves_nothing_behind(tight_gateway: GatewayProcess) -> None:
+    """The server's log is held to no tracebacks when it stops."""
+    counted = tight_gateway.metric("gateway_requests_total")
+    for address, path in (
+        (tight_gateway.data_address, ECHO),
+        (tight_gateway.data_address, "/v2/repository/index"),
+        (tight_gateway.admin_address, "/v2/repository/index"),
+    ):
+        for content in (request_bytes(path, headers={"content-length": "99"}) + b"{", chunked(b"{}", path)[:-5]):
+            with RawSocket(address) as leaving:
+                leaving.send(content)
+    assert tight_gateway.ask(ECHO, "POST", row(1)).status == 200
+    assert tight_gateway.metric("gateway_requests_total") == counted + 1
+
+
+def test_a_client_that_does_not_read_costs_no_memory(tight_gateway: GatewayProcess) -> None:
+    """It pipelines requests for 25 MB of answers, and reads them when it likes."""
+    path = "/openapi.json"
+    expected = tight_gateway.ask(path).body
+    times = 25_000_000 // len(expected)
+    before = resident_bytes(tight_gateway)
+    with RawSocket(tight_gateway.data_address) as lazy:
+        sending = threading.Thread(target=lambda: lazy.send(request_bytes(path, method="GET") * times))
+        sending.start()
+        eventually(lazy.has_received, what="a first answer")
+        for _ in range(20):
+            assert tight_gateway.ask(ECHO, "POST", row(1)).status == 200
+        assert resident_bytes(tight_gateway) - before < 10_000_000
+        assert all(lazy.receive().body == expected for _ in range(times))
+        sending.join()
+
+
+def resident_bytes(gateway: GatewayProcess) -> int:
+    """Return the memory the gateway's process holds now."""
+    return int(Path(f"/proc/{gateway.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # --- slow clients -------------------------------------------------------------------------------------------
