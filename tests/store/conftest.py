@@ -1,0 +1,58 @@
+"""Owns the Redis of the store's tests and the stores under test.
+
+Never holds an expectation.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from gateway.store.memory_store import MemoryStore
+from gateway.store.redis_store import RedisStore
+from tests.store.redis_server import RedisServer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "redis: needs the Debian package redis-server; left out by make test-core")
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """Start a Redis for the tests that leave it alone; each uses a namespace of its own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """Start a Redis of the test's own, to hang and to kill."""
+    with RedisServer() as server:
+        yield server
+
+
+AnyStore = MemoryStore | RedisStore
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AnyStore]:
+    """Open each kind of store, empty."""
+    if request.param == "memory":
+        async with MemoryStore(tmp_path / "routes.json") as memory:
+            yield memory
+        return
+    server: RedisServer = request.getfixturevalue("shared_redis")
+    async with RedisStore(server.url, namespace=tmp_path.name, path=tmp_path / "routes.json") as redis:
+        yield redis
+
+
+@pytest.fixture
+async def open_replica(redis_server: RedisServer) -> AsyncIterator[Callable[..., object]]:
+    """Open stores on the test's own Redis; they are closed after it."""
+    async with AsyncExitStack() as stores:
+
+        async def open_store(path: Path | None = None, url: str | None = None) -> RedisStore:
+            return await stores.enter_async_context(RedisStore(url or redis_server.url, path=path))
+
+        yield open_store
