@@ -28,6 +28,8 @@ class Verdict(enum.Enum):
     OBEY = "obey"
     RESEED = "reseed"
     REGRESSED = "regressed"
+    STALE = "stale"
+    """The reading is older than what was obeyed meanwhile; `judge` cannot know that."""
 
 
 def judge(known: RouteRecord | None, stored: RouteRecord | Unreadable | None) -> tuple[Verdict, str]:

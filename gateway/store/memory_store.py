@@ -148,7 +148,7 @@ def _load(file: StateFile) -> _State:
         return _State()
     try:
         state = msgspec.json.decode(body, type=_State)
-    except msgspec.ValidationError as exc:
+    except msgspec.DecodeError as exc:
         raise file.refused(f"cannot be read ({exc})") from exc
     for record in state.records.values():
         if isinstance(checked := record.checked(), Unreadable):

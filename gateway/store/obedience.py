@@ -55,7 +55,7 @@ class Obedience:
         """
         verdict, reason = judge(self._known.get(name), stored)
         if verdict in {Verdict.REGRESSED, Verdict.RESEED} and self._accepted_at.get(name, 0) > since:
-            return Verdict.SAME, ""
+            return Verdict.STALE, ""
         if verdict is Verdict.OBEY and isinstance(stored, RouteRecord):
             self._accept(stored)
         elif verdict is Verdict.REGRESSED:

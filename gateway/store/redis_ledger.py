@@ -160,15 +160,19 @@ class RedisLedger:
         """Look whether a commit without an answer has landed, or never will; return if it has."""
         try:
             now = await self.look(sight.name, give_up_at=give_up_at)
+            if lost.outcome == "unknown" and now.head == sight.head and now.at_us < deadline_us:
+                # It may still be under way; once its deadline has passed it is not.
+                await asyncio.sleep((deadline_us - now.at_us) / 1_000_000)
+                now = await self.look(sight.name, give_up_at=give_up_at)
         except StoreUnavailable as exc:
             raise StoreUnavailable(str(lost), outcome="unknown") from exc
-        if now.record is not None and now.record.write_id == record.write_id:
-            return
-        has_ended = lost.outcome == "not_written" or now.at_us >= deadline_us
-        # Where another's revision stands in its place it can no longer land.
         found = now.record
+        if found is not None and found.write_id == record.write_id:
+            return
+        # Unchanged, it has not landed; and where another's revision stands in its place it no longer can.
         is_place_taken = found is not None and (found.epoch, found.revision) == (record.epoch, record.revision)
-        if (now.head == sight.head and has_ended) or is_place_taken:
+        is_over = lost.outcome == "not_written" or now.at_us >= deadline_us
+        if (now.head == sight.head and is_over) or is_place_taken:
             raise StoreUnavailable(str(lost), outcome="not_written") from lost
         raise StoreUnavailable(str(lost), outcome="unknown") from lost
 

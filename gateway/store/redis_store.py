@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 VERB_TIMEOUT_S = 0.9
 """What a caller waits for at most; a second is promised."""
+LOOKS = 5
 
 _SEED_ACTOR = "gateway"
 _SEED_REASON = "the store had lost this route; a replica remembered it"
@@ -59,7 +60,8 @@ class RedisStore:
         self._feed = Feed()
         self._obedience = Obedience(self._feed)
         self._watch = Watch(self._poll, self._ledger.words, poll_s=poll_s)
-        self._heads: dict[str, str] = {}  # as last judged: a poll fetches only what changed
+        # What stood in the store and what was obeyed when they were last judged: a poll fetches only what is new.
+        self._judged: dict[str, tuple[str, str]] = {}
         self._is_reached: bool | None = None
         self._saved_count = 0
         self._resources = AsyncExitStack()
@@ -101,16 +103,12 @@ class RedisStore:
     async def adopt(self, name: str, *, actor: str, reason: str = "", request_id: str = "") -> Written:
         """See `RouteStore.adopt`. Where the stored record cannot be read, what this replica obeys replaces it."""
         give_up_at = _give_up_at()
-        since = self._obedience.count
-        sight = await self._ledger.look(name, give_up_at=give_up_at)
-        verdict, _ = self._obedience.consider(name, sight.stored, since=since)
-        known = self._obedience.known(name)
-        if verdict is Verdict.RESEED:
-            sight = await self._sound_sight(name, give_up_at=give_up_at)
+        sight, verdict, _ = await self._judged_sight(name, give_up_at=give_up_at)
         if verdict is not Verdict.REGRESSED:
             if sight.record is None or sight.record.is_deleted:
                 raise UnknownRoute(f"route '{name}' cannot be adopted, there is no such route")
             return Written(sight.record, is_new_revision=False)
+        known = self._obedience.known(name)
         accepted = known if isinstance(sight.stored, Unreadable) else sight.record
         if accepted is None:
             raise UnknownRoute(f"route '{name}' cannot be adopted: it cannot be read, and no other is known")
@@ -164,27 +162,33 @@ class RedisStore:
         return Written(record, is_new_revision=True)
 
     async def _sound_sight(self, name: str, *, give_up_at: float) -> Sight:
-        """Look at a route, giving it back to a store that has lost it first.
+        """Look at a route that is to be obeyed.
 
         Raises:
-            StoreRegressed: what is stored is not to be obeyed.
+            StoreRegressed: what is stored is not.
         """
-        for _ in range(3):
+        sight, verdict, reason = await self._judged_sight(name, give_up_at=give_up_at)
+        if verdict is Verdict.REGRESSED:
+            known = self._obedience.known(name)
+            raise StoreRegressed(
+                name,
+                reason,
+                known=None if known is None else known.position.etag,
+                stored=None if sight.record is None else sight.record.position.etag,
+            )
+        return sight
+
+    async def _judged_sight(self, name: str, *, give_up_at: float) -> tuple[Sight, Verdict, str]:
+        """Look at a route and judge it, giving it back first to a store that has lost it."""
+        for _ in range(LOOKS):
             since = self._obedience.count
             sight = await self._ledger.look(name, give_up_at=give_up_at)
             verdict, reason = self._obedience.consider(name, sight.stored, since=since)
-            if verdict is Verdict.REGRESSED:
-                known = self._obedience.known(name)
-                raise StoreRegressed(
-                    name,
-                    reason,
-                    known=None if known is None else known.position.etag,
-                    stored=None if sight.record is None else sight.record.position.etag,
-                )
-            if verdict is not Verdict.RESEED:
-                return sight
-            await self._seed(name, sight, give_up_at=give_up_at)
-        raise StoreUnavailable(f"route '{name}' is being given back to the store", outcome="not_written")
+            if verdict is Verdict.RESEED:
+                await self._seed(name, sight, give_up_at=give_up_at)
+            elif verdict is not Verdict.STALE:
+                return sight, verdict, reason
+        raise StoreUnavailable(f"route '{name}' changes too fast to be read", outcome="not_written")
 
     async def _seed(self, name: str, sight: Sight, *, give_up_at: float) -> None:
         known = self._obedience.known(name)
@@ -224,8 +228,8 @@ class RedisStore:
         """Read what changed, and obey, give back or report each route."""
         since = self._obedience.count
         heads = await self._ledger.heads()
-        self._heads = {name: head for name, head in self._heads.items() if name in heads}
-        changed = [name for name, head in heads.items() if self._heads.get(name) != head]
+        self._judged = {name: judged for name, judged in self._judged.items() if name in heads}
+        changed = [name for name, head in heads.items() if self._judged.get(name) != (head, self._obeyed_etag(name))]
         stored = dict(zip(changed, await self._ledger.records(changed), strict=True))
         lost = [record.name for record in self._obedience.records if record.name not in heads]
         stored.update(dict.fromkeys(lost))
@@ -234,8 +238,15 @@ class RedisStore:
             if verdict is Verdict.RESEED:
                 with suppress(StoreRegressed):  # told already
                     await self._sound_sight(name, give_up_at=_give_up_at())
-            elif name in heads:
-                self._heads[name] = heads[name]
+                continue
+            # A record written after the heads were read is judged again by its own head.
+            is_of_head = isinstance(found, Unreadable) or (found is not None and found.position.etag == heads[name])
+            if is_of_head and verdict is not Verdict.STALE:
+                self._judged[name] = (heads[name], self._obeyed_etag(name))
+
+    def _obeyed_etag(self, name: str) -> str:
+        known = self._obedience.known(name)
+        return "" if known is None else known.position.etag
 
     async def _keep_saving(self) -> None:
         async for event in self._feed.reader():
@@ -264,7 +275,7 @@ def _load(file: StateFile) -> list[RouteRecord]:
         return []
     try:
         records = msgspec.json.decode(body, type=list[RouteRecord])
-    except msgspec.ValidationError as exc:
+    except msgspec.DecodeError as exc:
         raise file.refused(f"cannot be read ({exc})") from exc
     for record in records:
         if isinstance(checked := record.checked(), Unreadable):

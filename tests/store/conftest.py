@@ -3,8 +3,7 @@
 Never holds an expectation.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,14 +44,3 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     server: RedisServer = request.getfixturevalue("shared_redis")
     async with RedisStore(server.url, namespace=tmp_path.name, path=tmp_path / "routes.json") as redis:
         yield redis
-
-
-@pytest.fixture
-async def open_replica(redis_server: RedisServer) -> AsyncIterator[Callable[..., object]]:
-    """Open stores on the test's own Redis; they are closed after it."""
-    async with AsyncExitStack() as stores:
-
-        async def open_store(path: Path | None = None, url: str | None = None) -> RedisStore:
-            return await stores.enter_async_context(RedisStore(url or redis_server.url, path=path))
-
-        yield open_store

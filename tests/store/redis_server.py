@@ -24,10 +24,12 @@ class RedisServer:
     Args:
         options: Further arguments of redis-server.
         port: 0 listens on the Unix socket alone.
+        config: A configuration file's content.
     """
 
-    def __init__(self, *options: str, port: int = 0) -> None:
+    def __init__(self, *options: str, port: int = 0, config: str = "") -> None:
         self._options = options
+        self._config = config
         self.port = port
         self.directory = Path(tempfile.mkdtemp(prefix="gateway-redis-"))  # short: a socket's path has 108 characters
         self._process: subprocess.Popen[bytes] | None = None
@@ -40,9 +42,10 @@ class RedisServer:
     def start(self) -> None:
         """Start it with what its directory holds, and wait until it answers."""
         assert self._process is None
+        (self.directory / "redis.conf").write_text(self._config)
         self._process = subprocess.Popen(
             [
-                "redis-server",
+                *("redis-server", "redis.conf"),
                 *("--port", str(self.port), "--unixsocket", "redis.sock", "--bind", "127.0.0.1"),
                 *("--save", "", "--appendonly", "no", "--dir", str(self.directory), "--logfile", "redis.log"),
                 *self._options,
