@@ -99,7 +99,7 @@ class RedisLedger:
         """Fetch the entity tag of every route, deleted ones included."""
         reply = await self._redis.read("HGETALL", self._heads)
         heads = _reply(reply, dict[bytes, bytes])
-        return {name.decode(): head.decode() for name, head in heads.items()}
+        return {name.decode(errors="replace"): head.decode(errors="replace") for name, head in heads.items()}
 
     async def records(self, names: Sequence[str]) -> list[RouteRecord | Unreadable | None]:
         """Fetch the records of some routes, in their order."""
@@ -118,7 +118,7 @@ class RedisLedger:
             at_us=int(seconds) * 1_000_000 + int(microseconds),
             seen_at=seen_at,
             server=server.decode(),
-            head=head.decode(),
+            head=head.decode(errors="replace"),
             stored=RouteRecord.decode(raw) if raw else None,
         )
 
@@ -183,10 +183,11 @@ class RedisLedger:
         return [record for record in decoded if isinstance(record, RouteRecord)]
 
     async def audit(self, limit: int) -> list[AuditRecord]:
-        """Fetch audit records, newest first."""
+        """Fetch audit records, newest first; one that cannot be read is left out."""
         reply = await self._redis.read("XREVRANGE", self._audit, "+", "-", "COUNT", limit)
         entries = _reply(reply, list[tuple[bytes, dict[bytes, bytes]]])
-        return [msgspec.json.decode(fields[b"record"], type=AuditRecord) for _, fields in entries]
+        found = (_decoded(fields.get(b"record", b""), AuditRecord) for _, fields in entries)
+        return [record for record in found if record is not None]
 
     async def announce(self, report: ReplicaReport) -> None:
         """Note that a replica is alive."""
@@ -198,14 +199,23 @@ class RedisLedger:
         reply = await self._redis.read_script(_REPLICAS, (self._seen, self._reports), REPLICA_LIFE_S)
         answers = _reply(reply, list[bytes])
         reports = [
-            msgspec.structs.replace(msgspec.json.decode(raw, type=ReplicaReport), last_seen=float(last_seen))
+            msgspec.structs.replace(report, last_seen=float(last_seen))
             for last_seen, raw in zip(answers[::2], answers[1::2], strict=True)
+            if (report := _decoded(raw, ReplicaReport)) is not None
         ]
         return sorted(reports, key=lambda report: report.id)
 
     def words(self) -> AsyncGenerator[None]:
         """Yield when the subscription stands, and when any route has changed."""
         return self._redis.listen(self._changed)
+
+
+def _decoded(raw: bytes, expected: type[Reply]) -> Reply | None:
+    """Read what another release may have written in another form."""
+    try:
+        return msgspec.json.decode(raw, type=expected)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _reply(reply: object, expected: type[Reply]) -> Reply:

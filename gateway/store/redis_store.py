@@ -250,11 +250,8 @@ class RedisStore:
 
     async def _keep_saving(self) -> None:
         async for event in self._feed.reader():
-            if (
-                self._file is None
-                or not isinstance(event, RoutePublished)
-                or self._saved_count == self._obedience.count
-            ):
+            is_news = isinstance(event, RoutePublished) and self._saved_count != self._obedience.count
+            if self._file is None or not is_news:
                 continue
             count, body = self._obedience.count, msgspec.json.encode(self._obedience.records)
             try:

@@ -17,6 +17,7 @@ from gateway.store.records import ReplicaReport
 from gateway.store.redis_connection import RedisConnection
 from gateway.store.redis_ledger import Moved, RedisLedger
 from gateway.store.redis_store import RedisStore
+from gateway.store.state_file import StateFile
 from tests.store.changes import Listener, change, content, put
 from tests.store.fault_proxy import FaultProxy
 from tests.store.redis_server import RedisServer, eventually
@@ -200,6 +201,43 @@ async def test_a_damaged_state_file_refuses_the_start(redis_server: RedisServer,
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(CannotStart, match="checksum"):
         await RedisStore(redis_server.url, path=path).__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"), [(b"{", "cannot be read"), (b"{}", "cannot be read"), (b"of another", "route 'fraud'")]
+)
+async def test_a_state_file_that_holds_something_else_refuses_the_start(
+    redis_server: RedisServer, tmp_path: Path, body: bytes, fault: str
+) -> None:
+    file = StateFile(tmp_path / "routes.json")
+    async with RedisStore(redis_server.url, path=tmp_path / "routes.json") as store:
+        await put(store, 1)
+    saved = file.load()
+    assert saved is not None
+    file.save(saved.replace(b"00ff", b"11ff") if body == b"of another" else body)
+    with pytest.raises(CannotStart, match=fault):
+        await RedisStore(redis_server.url, path=tmp_path / "routes.json").__aenter__()
+
+
+async def test_a_disk_that_refuses_the_state_file_hurts_no_route(
+    redis_server: RedisServer, open_replica: OpenReplica, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "routes.json.new").mkdir()
+    store, listener = await open_replica(path=tmp_path / "routes.json")
+    first = await put(store, 1)
+    await agreed([listener], 1, within_s=2)
+
+    async def is_told() -> bool:
+        return "route_state_not_saved" in caplog.text
+
+    await eventually(is_told, within_s=2, what="the warning")
+    (tmp_path / "routes.json.new").rmdir()
+    await put(store, 2, first)
+
+    async def is_saved() -> bool:
+        return (tmp_path / "routes.json").exists()
+
+    await eventually(is_saved, within_s=2, what="the next revision in the file")
 
 
 async def test_the_file_follows_what_other_replicas_write(
@@ -613,6 +651,36 @@ async def test_two_operators_adopting_at_once_make_one_revision(
     await agreed([listener for _, listener in replicas], second.revision + 1, within_s=3)
 
 
+# --- the subscription ------------------------------------------------------------------------------------
+
+
+async def test_a_subscription_that_only_looks_alive_is_found_out(proxies: list[FaultProxy]) -> None:
+    """Its connection stands, but nothing comes back: as behind a firewall that forgot it."""
+    async with RedisConnection(proxies[0].url, silence_s=0.05) as redis:
+        words = redis.listen("channel")
+        await anext(words)
+        waiting = asyncio.ensure_future(anext(words))
+        done, _ = await asyncio.wait([waiting], timeout=0.5)  # ten silences, each with an answered question
+        assert not done
+        proxies[0].drops_answers = True
+        with pytest.raises(StoreUnavailable, match="silent"):
+            await asyncio.wait_for(waiting, timeout=2)
+        await words.aclose()
+
+
+async def test_a_replica_that_lost_its_subscription_subscribes_again(
+    proxies: list[FaultProxy], open_replica: OpenReplica
+) -> None:
+    store, listener = await open_replica(url=proxies[0].url)
+    other, _ = await open_replica()
+    record = await put(other, 1)
+    for version in range(2, 8):
+        proxies[0].cut()
+        record = await put(other, version, record)
+        await agreed([listener], version, within_s=1.5)
+    assert await store.read("fraud") == record
+
+
 # --- what others see in Redis -----------------------------------------------------------------------
 
 
@@ -637,6 +705,31 @@ async def test_every_key_has_one_hash_tag_and_no_value_outlives_its_bound(
     keys = [line for line in redis_server.command("KEYS", "*").decode().splitlines() if line[0] not in "*$"]
     assert len(keys) == 6
     assert all(key.startswith("{gateway:routes}:") for key in keys)
+
+
+async def test_entries_of_another_form_are_passed_over(redis_server: RedisServer, open_replica: OpenReplica) -> None:
+    store, _ = await open_replica()
+    await put(store, 1)
+    redis_server.command("XADD", "{gateway:routes}:audit", "*", "record", "{")
+    redis_server.command("XADD", "{gateway:routes}:audit", "*", "other", "1")
+    redis_server.command("LPUSH", "{gateway:routes}:history:fraud", "{}")
+    await store.announce(ReplicaReport(id="a", admin="", routes={}))
+    redis_server.command("HSET", "{gateway:routes}:reports", "a", "[]")
+    assert len(await store.audit()) == len(await store.history("fraud")) == 1
+    assert await store.replicas() == []
+
+
+async def test_an_answer_of_another_kind_is_a_store_away(redis_server: RedisServer, open_replica: OpenReplica) -> None:
+    store, listener = await open_replica()
+    first = await put(store, 1)
+    await agreed([listener], 1, within_s=2)
+    redis_server.command("DEL", HEADS)
+    redis_server.command("SET", HEADS, "text")
+    await listener.until(lambda: listener.is_reached is False, within_s=3)
+    assert (await refused(store.read("fraud"))).outcome == "not_written"
+    assert listener.routes == {"fraud": first}
+    redis_server.command("DEL", HEADS)
+    await listener.until(lambda: listener.is_reached is True, within_s=3)
 
 
 async def test_a_record_in_redis_is_json_that_people_can_read(

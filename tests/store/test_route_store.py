@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from gateway.errors import RevisionMismatch, UnknownRoute
+from gateway.store.interface import ReplicaDirectory
 from gateway.store.records import AppliedRoute, Position, ReplicaReport, RouteRecord
 from tests.store.changes import Listener, change, content, put
 from tests.store.conftest import AnyStore
@@ -144,7 +145,8 @@ async def test_a_sound_store_has_nothing_to_adopt(store: AnyStore) -> None:
 
 
 async def test_replicas_that_speak_are_listed_with_what_they_serve(store: AnyStore) -> None:
-    assert await store.replicas() == []
+    directory: ReplicaDirectory = store
+    assert await directory.replicas() == []
     for name in ("b", "a"):
         routes = {"fraud": AppliedRoute(3, applied=False, reason="fraud:4 is not READY")}
         await store.announce(ReplicaReport(id=name, admin=f"http://127.0.0.1/{name}", routes=routes))
