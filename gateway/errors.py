@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 
 class GatewayError(Exception):
@@ -158,3 +159,72 @@ def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
         else "expected none"
     )
     return f"{where}: unknown '{name}', {hint}"
+
+
+# --- routes ----------------------------------------------------------------------------------------
+
+
+class InvalidRoute(RequestError):
+    """A route document, or a change to one, breaks the rules.
+
+    Attributes:
+        errors: Every fault found, as (JSON pointer into the document, what is wrong there).
+    """
+
+    def __init__(self, route: str, errors: tuple[tuple[str, str], ...]) -> None:
+        faults = "; ".join(f"{pointer or 'the document'}: {detail}" for pointer, detail in errors)
+        super().__init__(f"route '{route}': {faults}")
+        self.route = route
+        self.errors = errors
+
+
+class UnknownRoute(RequestError):
+    """The store holds no route of that name, or not that revision of it."""
+
+
+class RevisionMismatch(GatewayError):
+    """The route is not at the revision the writer expected; nothing was written.
+
+    Attributes:
+        expected: The entity tag the writer stated, None for "there is no such route".
+        current: The entity tag of the route as stored, None when there is no such route.
+    """
+
+    def __init__(self, route: str, *, expected: str | None, current: str | None) -> None:
+        said = f"revision {expected}" if expected else "no such route"
+        found = f"revision {current}" if current else "no such route"
+        super().__init__(f"route '{route}': expected {said}, found {found}")
+        self.route = route
+        self.expected = expected
+        self.current = current
+
+
+class StoreUnavailable(Unavailable):
+    """The store of routes did not answer in time.
+
+    Attributes:
+        outcome: "not_written": nothing was written and nothing will be; "unknown": the answer was lost, read again.
+    """
+
+    def __init__(self, detail: str, *, outcome: Literal["not_written", "unknown"]) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
+
+
+class StoreRegressed(GatewayError):
+    """The store went back, or changed what it had said; its route is not obeyed until somebody adopts it.
+
+    Attributes:
+        known: The entity tag this replica obeys.
+        stored: The entity tag the store holds, None when what it holds cannot be read.
+    """
+
+    def __init__(self, route: str, detail: str, *, known: str | None, stored: str | None) -> None:
+        super().__init__(f"route '{route}': {detail}")
+        self.route = route
+        self.known = known
+        self.stored = stored
+
+
+class UnreadableRevision(GatewayError):
+    """The store holds a revision that this release cannot serve; the text is the reason."""

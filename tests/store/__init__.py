@@ -1,0 +1,1 @@
+"""The tests of gateway.store, and the Redis they run."""
