@@ -191,12 +191,11 @@ def _rows(instances: object, signature: Signature, model: str) -> Mapping[str, o
     if not isinstance(instances, list) or not instances:
         raise InvalidRequest(f"{model}: 'instances' is not a list of at least one example")
     specs = signature.inputs
-    are_objects = [type(instance) is dict for instance in instances]
-    if len(specs) == 1 and (not any(are_objects) or _is_binary(instances[0], specs[0])):
+    if len(specs) == 1 and all(type(one) is not dict or _is_binary(one, specs[0]) for one in instances):
         return {specs[0].name: instances}
     names = signature.input_by_name.keys()
-    for number, (instance, is_object) in enumerate(zip(instances, are_objects, strict=True)):
-        if not is_object:
+    for number, instance in enumerate(instances):
+        if type(instance) is not dict:
             raise InvalidInput(f"{model}: instance {number} is no object, expected one with {_listed(names)}")
         if instance.keys() != names:
             raise InvalidInput(f"{model}: instance {number} has {_listed(instance)}, expected {_listed(names)}")
