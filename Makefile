@@ -57,8 +57,8 @@ format: $(VENV)/test.stamp ## Format, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix-only
 	$(VENV)/bin/ruff format
 
-bench: $(VENV)/bench.stamp ## Compare with other servers, side by side (QUICK=1 takes a minute)
-	$(VENV)/bin/python -m loadtests.bench $(if $(QUICK),--quick) $(ARGS)
+bench: $(VENV)/bench.stamp ## Compare with plain servers, or with PEERS=1 with MLServer, Triton and others (QUICK=1 takes a minute)
+	$(VENV)/bin/python -m loadtests.bench $(if $(PEERS),--peers) $(if $(QUICK),--quick) $(ARGS)
 
 # The test lock is resolved first and binds the others, so that every pin is the same in all of them.
 LOCK = $(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
