@@ -8,7 +8,8 @@ UV_VERSION := 0.13.8
 
 # Commands of Debian packages the tests run, as command:package. A line more is all a new server needs.
 SERVERS := \
-	promtool:prometheus
+	promtool:prometheus \
+	redis-server:redis-server
 
 # Files whose every line and branch the tests must take.
 WHOLE := gateway/api/payload.py gateway/inference/manifest.py gateway/inference/row_queue.py gateway/inference/signature.py
@@ -45,8 +46,8 @@ test: servers $(VENV)/test.stamp lint ## Check format, lint and types, run every
 		$(VENV)/bin/coverage report --include=$$file --format=total --fail-under=100 || exit 1; \
 	done
 
-test-core: lint ## The same without Prometheus, other servers and coverage
-	$(VENV)/bin/python -m pytest -m "not prometheus" $(ARGS)
+test-core: lint ## The same without Prometheus, Redis and coverage
+	$(VENV)/bin/python -m pytest -m "not prometheus and not redis" $(ARGS)
 
 lint: $(VENV)/test.stamp ## Check format, lint and types
 	$(VENV)/bin/ruff format --check

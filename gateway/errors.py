@@ -161,6 +161,21 @@ def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
     return f"{where}: unknown '{name}', {hint}"
 
 
+# --- monitoring -----------------------------------------------------------------------------------
+
+
+class InvalidReference(GatewayError):
+    """A reference window cannot be built or read, or is not what its hash says."""
+
+
+class WindowMismatch(GatewayError):
+    """Counts do not lie on the bins they are compared with."""
+
+
+class InsufficientBaseline(GatewayError):
+    """Too few windows were declared in control to calibrate on."""
+
+
 # --- routes ----------------------------------------------------------------------------------------
 
 
@@ -200,7 +215,7 @@ class RevisionMismatch(GatewayError):
 
 
 class StoreUnavailable(Unavailable):
-    """The store of routes did not answer in time.
+    """The store did not answer in time.
 
     Attributes:
         outcome: "not_written": nothing was written and nothing will be; "unknown": the answer was lost, read again.

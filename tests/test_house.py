@@ -38,7 +38,7 @@ OWNERS = {
     "onnxruntime": ("inference/session.py",),
     "prometheus_client": ("telemetry/metrics.py",),
     "pyarrow": ("data_files.py",),
-    "redis": ("store/redis_store.py",),
+    "redis": ("store/redis_connection.py",),
     "scipy": ("monitoring/",),
     "starlette": ("api/", "app.py"),
     "uvicorn": ("server.py", "protocol.py"),

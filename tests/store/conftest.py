@@ -13,10 +13,6 @@ from gateway.store.redis_store import RedisStore
 from tests.store.redis_server import RedisServer
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "redis: needs the Debian package redis-server; left out by make test-core")
-
-
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
     """Start a Redis for the tests that leave it alone; each uses a namespace of its own."""
