@@ -28,6 +28,7 @@ SHORT_WAY_BYTES = 4_194_304
 """Inference requests up to this size are answered without ASGI, which costs as much as all the rest together."""
 
 _IDLE_GRACE_S = 0.5
+_LINGER_S = 1.0
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -124,6 +125,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._chunk_bytes = 0
         self._begun_in_bytes = 0
         self._in_head = False
+        self._in_tail = False
+        self._tail_bytes = 0
         self._is_refused = False
         self._running: RequestResponseCycle | None = None
         super().connection_made(transport)
@@ -157,6 +160,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self.receiving_since is None:
             self.receiving_since = time.monotonic()
         self._chunk_bytes = len(data)
+        was_in_tail = self._in_tail
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
@@ -164,6 +168,10 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as exc:
             reason = exc.__context__ if isinstance(exc.__context__, GatewayError) else None
             self.refuse(reason or InvalidRequest(f"not an HTTP/1.1 request: {exc}"))
+        if was_in_tail and self._in_tail:
+            self._tail_bytes += len(data)
+            if self._tail_bytes > self.limits.max_header_bytes:
+                self.refuse(self._headers_error())
 
     def on_message_begin(self) -> None:
         """Start the clock of one request. What only ASGI needs is made when it is known to be needed."""
@@ -174,6 +182,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._begun_in_bytes = self._chunk_bytes
         self.receiving_since = time.monotonic()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what follows the body is none, whatever it calls itself."""
+        if not self._in_head:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Check the header block as a whole, and choose the way."""
@@ -196,8 +213,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self.scope["headers"] = headers
             super().on_headers_complete()
 
+    def on_chunk_header(self) -> None:
+        """Expect the chunk's data; behind the last chunk only trailers follow."""
+        self._in_tail = True
+        self._tail_bytes = 0
+
     def on_body(self, body: bytes) -> None:
         """Collect a piece of the body."""
+        self._in_tail = False
         if type(self.cycle) is ShortCycle:
             self.cycle.pieces.append(body)
         else:
@@ -208,6 +231,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self.receiving_since = None
+        self._in_tail = False
         if type(self.cycle) is ShortCycle:
             self.cycle.begin()
         else:
@@ -256,7 +280,9 @@ class BoundedProtocol(HttpToolsProtocol):
             status, body = status_of(error), error_body(error)
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self.transport.write(_STATUS_LINES[status] + head + body)
-        self.transport.close()
+        # Closing before all is read would reset the connection, and the answer would be lost with it.
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
 
     def sweep(self, now: float) -> None:
         """Refuse a request that has been arriving for too long; close a connection that was idle for too long."""

@@ -100,6 +100,29 @@ async def test_the_list_of_models_takes_get_alone(connection: Connection, method
     await ask(connection, Draft(method=method, target=b"/v2/models").case("models", frozenset({status})))
 
 
+@pytest.mark.parametrize("trailer", [b"x-t: 1\r\n", b"x-t: " + b"a" * 1000, b"x-t: 1\r\nx-u: " + b"a" * 1000])
+async def test_trailers_have_a_limit_as_headers_have(connection: Connection, good: Draft, trailer: bytes) -> None:
+    """They were collected without one, 190 MB in half a second."""
+    good.length = b""
+    good.headers.append((b"transfer-encoding", b"chunked"))
+    begun = good.with_lines(good.header_lines()).removesuffix(good.body) + b"0\r\n"
+    flood = tuple(trailer * (4096 // len(trailer)) for _ in range(64))
+    refused = Case(name="trailers", pieces=(begun, *flood), allowed=frozenset({431}), ending=Ending.DROP)
+    await ask(connection, refused)
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [b"inference-header-content-length: 0", b"x-gateway-variant: nobody", b"content-encoding: gzip", b"host: b"],
+)
+async def test_a_trailer_is_no_header(connection: Connection, good: Draft, trailer: bytes) -> None:
+    """A proxy in front lets pass, or takes away, what stands in the head."""
+    good.length = b""
+    good.headers.append((b"transfer-encoding", b"chunked"))
+    good.body = b"%x\r\n%s\r\n0\r\n%s\r\n\r\n" % (len(good.body), good.body, trailer)
+    await ask(connection, good.case("trailer", OK))
+
+
 @pytest.mark.parametrize(
     "changed",
     [
