@@ -20,20 +20,19 @@ from gateway.inference.samples import (
     Inputs,
     as_array,
     bfloat16_values,
-    concatenated,
     golden_inputs,
+    joined_sample,
     random_inputs,
     repeated_rows,
 )
+from gateway.inference.self_test import rows_are_independent
 from gateway.inference.session import OnnxSession, Session
 from gateway.inference.signature import FREE_ROWS, Signature
 from gateway.inference.triton_config import TritonModelConfig
 from gateway.inference.warmup import run_samples, sample_inputs
 from gateway.messages import Array, ModelVersion
 
-_SCALES = (1.0, 100.0, 0.01)
 _SLOW_RUN_S = 0.5
-_TOLERANCE = {"FP16": 1e-2, "BF16": 2e-2, "FP32": 1e-4, "FP64": 1e-6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) ->
     if files.golden:
         run_golden(session, files.golden, golden)
     asked = sample_inputs(declared, triton) if triton is not None else []
-    sample = next(iter([*golden, *asked]), None)
+    sample = joined_sample(declared, golden or asked)
     sharing = decide_sharing(session, config.batching, sample=sample)
     signature = declared.with_free_rows() if sharing.fixed_rows else declared
     run_time = warm_up(sessions, config.batching, sharing, sample=sample)
@@ -166,12 +165,8 @@ def decide_sharing(session: Session, batching: Batching, *, sample: Inputs | Non
             shares_runs=False,
             reason="inputs and outputs name their first axis differently; batching.enabled = true says they are rows",
         )
-    random = np.random.default_rng(20)
     try:
-        if signature.rows == FREE_ROWS:
-            independent = _rows_are_independent(session, random, sample)
-        else:
-            independent = _fixed_rows_are_independent(session, random, sample)
+        independent = rows_are_independent(session, sample)
     except GatewayError as exc:
         return Sharing(shares_runs=False, reason=f"the self-test could not run: {exc}")
     if not independent:
@@ -210,73 +205,6 @@ def warm_up(sessions: list[Session], batching: Batching, sharing: Sharing, *, sa
                 return run_time
             run_time.start_from(size, seconds, elements=sum(array.size for array in inputs.values()))
     return run_time
-
-
-def _rows_are_independent(session: Session, random: np.random.Generator, sample: Inputs | None) -> bool:
-    pairs: list[tuple[Inputs, Inputs]] = []
-    if sample is not None:
-        rows = len(next(iter(sample.values())))
-        rolled = {name: np.roll(array, 1, axis=0) for name, array in sample.items()}
-        pairs.append((sample, rolled if rows > 1 else repeated_rows(sample, 2)))
-    pairs += [
-        (
-            random_inputs(session.signature, 2, random, scale=scale, like=sample),
-            random_inputs(session.signature, 3, random, scale=scale, like=sample),
-        )
-        for scale in _SCALES
-    ]
-    tested = 0
-    for number, (first, second) in enumerate(pairs):
-        started = time.perf_counter()
-        try:
-            alone = [session.run(part, ()) for part in (first, second)]
-            together = session.run(concatenated([first, second]), ())
-        except GatewayError:
-            if number == len(pairs) - 1 and not tested:
-                raise
-            continue  # made-up values may be refused, for instance as indices
-        tested += 1
-        split = len(next(iter(first.values())))
-        if not all(
-            _same_rows(session.signature, np.concatenate(parts), whole, index) and len(parts[0]) == split
-            for index, (parts, whole) in enumerate(zip(zip(*alone, strict=True), together, strict=True))
-        ):
-            return False
-        if time.perf_counter() - started > _SLOW_RUN_S:
-            break
-    return True
-
-
-def _fixed_rows_are_independent(session: Session, random: np.random.Generator, sample: Inputs | None) -> bool:
-    """Change every other row and see whether the rest of the answer stays."""
-    rows = session.signature.rows or 1
-    for scale in _SCALES:
-        first = random_inputs(session.signature, rows, random, scale=scale, like=sample)
-        second = random_inputs(session.signature, rows, random, scale=scale, like=sample)
-        kept = np.arange(rows) % 2 == 0
-        mixed = {}
-        for name, array in first.items():
-            mixed[name] = second[name].copy()
-            mixed[name][kept] = array[kept]
-        started = time.perf_counter()
-        for index, (before, after) in enumerate(zip(session.run(first, ()), session.run(mixed, ()), strict=True)):
-            if len(before) != rows or not _same_rows(session.signature, before[kept], after[kept], index):
-                return False
-        if time.perf_counter() - started > _SLOW_RUN_S:
-            break
-    return True
-
-
-def _same_rows(signature: Signature, expected: Array, got: Array, index: int) -> bool:
-    if expected.shape != got.shape:
-        return False
-    datatype = signature.outputs[index].datatype
-    tolerance = _TOLERANCE.get(datatype)
-    if tolerance is None:
-        return bool(np.array_equal(expected, got))
-    if datatype == "BF16":
-        expected, got = bfloat16_values(expected), bfloat16_values(got)
-    return bool(np.allclose(expected, got, rtol=tolerance, atol=tolerance * 0.1, equal_nan=True))
 
 
 def _fastest(session: Session, inputs: Inputs) -> float:

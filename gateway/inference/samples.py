@@ -11,11 +11,12 @@ import numpy as np
 
 from gateway.errors import InvalidModel
 from gateway.inference.manifest import Golden
-from gateway.inference.signature import NUMPY_TYPES, Signature
+from gateway.inference.signature import FREE_ROWS, NUMPY_TYPES, Signature
 from gateway.messages import Array, TensorSpec
 
 Inputs = dict[str, Array]
 
+_SAMPLE_ROWS = 64
 _INTEGERS: frozenset[type] = frozenset({int})
 _FLOATS: frozenset[type] = frozenset({int, float, type(None)})
 _JSON_TYPES: dict[str, frozenset[type]] = {
@@ -93,7 +94,7 @@ def _elements(nested: object) -> Iterator[object]:
 def random_inputs(
     signature: Signature, rows: int, random: np.random.Generator, *, scale: float, like: Inputs | None = None
 ) -> Inputs:
-    """Draw inputs of the given rows: normal floats times `scale`, small integers, short strings.
+    """Draw inputs of the given rows: normal floats times `scale`, integers below it (0 and 1 at least), short strings.
 
     Args:
         like: Inputs whose sizes stand in for the free axes; 1 without.
@@ -108,9 +109,38 @@ def random_inputs(
         elif spec.datatype == "BF16":
             array = bfloat16_bits((random.standard_normal(shape) * scale).astype(np.float32))
         else:
-            array = random.integers(0, 2, size=shape).astype(NUMPY_TYPES[spec.datatype])
+            below = 2 if spec.datatype == "BOOL" else max(2, min(int(scale), 127))
+            array = random.integers(0, below, size=shape).astype(NUMPY_TYPES[spec.datatype])
         made[spec.name] = array
     return made
+
+
+def positive(signature: Signature, inputs: Inputs) -> Inputs:
+    """Return the inputs without the signs of their floats."""
+    made = {}
+    for name, array in inputs.items():
+        datatype = signature.input_by_name[name].datatype
+        made[name] = array & 0x7FFF if datatype == "BF16" else np.abs(array) if array.dtype.kind == "f" else array
+    return made
+
+
+def joined_sample(signature: Signature, cases: Sequence[Inputs]) -> Inputs | None:
+    """Return the first case, with the rows of those that fit to it where rows are free; None without any."""
+    if not cases:
+        return None
+    first = cases[0]
+    if signature.rows != FREE_ROWS:
+        return first
+    alike = [case for case in cases if all(case[name].shape[1:] == array.shape[1:] for name, array in first.items())]
+    return {name: array[:_SAMPLE_ROWS] for name, array in concatenated(alike).items()}
+
+
+def has_distinct_rows(inputs: Inputs) -> bool:
+    """Tell whether any row differs from the first."""
+    return not all(
+        np.array_equal(array[1:], np.broadcast_to(array[:1], array[1:].shape), equal_nan=array.dtype.kind == "f")
+        for array in inputs.values()
+    )
 
 
 def repeated_rows(inputs: Inputs, rows: int) -> Inputs:

@@ -17,6 +17,9 @@ from gateway.inference.samples import (
     bfloat16_values,
     concatenated,
     golden_inputs,
+    has_distinct_rows,
+    joined_sample,
+    positive,
     random_inputs,
     repeated_rows,
     sample_shape,
@@ -204,6 +207,54 @@ def test_made_up_floats_grow_with_the_scale(datatype: str) -> None:
 
     assert spread(1.0) == pytest.approx(1.0, rel=0.1)
     assert spread(100.0) == pytest.approx(100.0, rel=0.1)
+
+
+def test_positive_inputs_have_lost_the_signs_of_their_floats_and_nothing_else() -> None:
+    signature = Signature.of(
+        [spec("FP32", name="x"), spec("BF16", name="b"), spec("INT64", name="w"), spec("BYTES", name="s")], []
+    )
+    bits = bfloat16_bits(np.array([[-1.5, 2.0]], np.float32))
+    words = np.array([["-1", "a"]], object)
+    made = positive(
+        signature, {"x": np.array([[-1.5, 2]], np.float32), "b": bits, "w": np.array([[-1, 2]]), "s": words}
+    )
+    assert made["x"].tolist() == bfloat16_values(made["b"]).tolist() == [[1.5, 2.0]]
+    assert (made["x"].dtype, made["b"].dtype) == (np.dtype(np.float32), np.dtype(np.uint16))
+    assert (made["w"].tolist(), made["s"].tolist()) == ([[-1, 2]], [["-1", "a"]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "are_distinct"),
+    [
+        ([[1.0, 2.0]], False),
+        ([[1.0, 2.0], [1.0, 2.0]], False),
+        ([[1.0, 2.0], [1.0, 2.5]], True),
+        ([[1.0, np.nan], [1.0, np.nan]], False),
+        ([["a"], ["a"], ["b"]], True),
+        ([["a"], ["a"]], False),
+    ],
+)
+def test_rows_are_distinct_when_any_differs_from_the_first(rows: list[list[object]], *, are_distinct: bool) -> None:
+    array: Array = np.array(rows, object if isinstance(rows[0][0], str) else np.float32)
+    assert has_distinct_rows({"same": np.ones((len(rows), 1)), "x": array}) is are_distinct
+
+
+def test_a_sample_joins_the_cases_that_fit_to_the_first_up_to_64_rows() -> None:
+    signature = Signature.of([spec("FP32", "rows", "length")], [spec("FP32", "rows", name="y")])
+    cases = [{"x": np.full((rows, length), rows)} for rows, length in ((1, 2), (2, 3), (3, 2), (90, 2))]
+    joined = joined_sample(signature, cases)
+    assert joined is not None
+    assert joined["x"].shape == (64, 2)
+    assert joined["x"][:5, 0].tolist() == [1, 3, 3, 3, 90]
+    assert joined_sample(signature, []) is None
+
+
+@pytest.mark.parametrize("shape", [(4, 3), ()])
+def test_cases_of_fixed_or_no_rows_are_not_joined(shape: tuple[int, ...]) -> None:
+    tensor = tensor_spec("x", "tensor(float)", shape, role="input")
+    signature = Signature.of([tensor], [tensor])
+    first = {"x": np.zeros(shape)}
+    assert joined_sample(signature, [first, {"x": np.ones(shape)}]) is first
 
 
 @pytest.mark.parametrize(
