@@ -149,6 +149,13 @@ class TensorUnderTest:
             "data": list(self.elements),
         }
 
+    def nested(self) -> list[Json]:
+        """Write its elements as its shape says."""
+        level: list[Json] = list(self.elements)
+        for size in self.shape[:0:-1]:
+            level = [level[at : at + size] for at in range(0, len(level), size)]
+        return level
+
     def as_bytes(self) -> bytes:
         """Write its elements in binary."""
         if self.datatype == "BYTES":
@@ -184,6 +191,16 @@ class ModelUnderTest:
     def document(self) -> dict[str, Json]:
         """Write a request with all data in JSON."""
         return {"inputs": [tensor.as_json() for tensor in self.inputs]}
+
+    def predict_document(self, *, by_rows: bool) -> dict[str, Json]:
+        """Write a request of REST v1, in rows or in columns."""
+        columns = {tensor.name: tensor.nested() for tensor in self.inputs}
+        if not by_rows:
+            return {"inputs": dict(columns) if len(columns) > 1 else columns[self.inputs[0].name]}
+        if len(columns) == 1:
+            return {"instances": columns[self.inputs[0].name]}
+        rows = zip(*columns.values(), strict=True)
+        return {"instances": [dict(zip(columns, row, strict=True)) for row in rows]}
 
     def binary(self, *, ask_binary: bool = False) -> tuple[bytes, int]:
         """Write a request with all data in binary, and the length of its JSON part."""

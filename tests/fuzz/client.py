@@ -193,6 +193,8 @@ def _check_prediction(answer: Answer) -> None:
         body = _INFLATE[encoding](body)
     offset = int(answer.headers.get("inference-header-content-length", len(body)))
     message = json.loads(body[:offset])
+    if "model_name" not in message:  # REST v1, which has neither names nor binary tensors
+        return
     for output in message["outputs"]:
         if "data" in output:
             elements = 1

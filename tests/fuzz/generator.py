@@ -22,6 +22,7 @@ MIX: list[tuple[Maker, float]] = [
     (tensors.data_depth, 1),
     (tensors.no_request, 1),
     (tensors.many, 0.4),
+    (tensors.predict, 5),
     (tensors.shape, 6),
     (tensors.datatype, 2),
     (tensors.nesting, 3),

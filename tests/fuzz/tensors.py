@@ -109,6 +109,19 @@ def many(draw: Draw) -> Case:
     return draw.infer(model, body).case(f"{times} {what}", LENIENT)
 
 
+def predict(draw: Draw) -> Case:
+    """Ask as TensorFlow Serving's clients do, and change the document somewhere."""
+    model = draw.model()
+    message = model.predict_document(by_rows=draw.chance(0.5))
+    is_right = draw.chance(0.2)
+    body = json.dumps(message if is_right else bent_document(draw.random, message)).encode()
+    if not is_right and draw.chance(0.3):
+        body = bent_text(draw.random, body)
+    draft = draw.infer(model, body)
+    draft.target = f"/v1/models/{model.name}:predict".encode()
+    return draft.case("right" if is_right else "somewhere", OK if is_right else LENIENT)
+
+
 def shape(draw: Draw) -> Case:
     """Write another shape."""
     model = draw.model()
@@ -149,13 +162,8 @@ def nesting(draw: Draw) -> Case:
     model = draw.model()
     message = draw.document(model)
     tensor = draw.input_of(message)
-    data, sizes = tensor["data"], tensor["shape"]
-    assert isinstance(data, list)
-    assert isinstance(sizes, list)
-    for size in sizes[:0:-1]:
-        assert isinstance(size, int)
-        data = [data[at : at + size] for at in range(0, len(data), size)]
-    level = data
+    (right,) = (entry for entry in model.inputs if entry.name == tensor["name"])
+    data = level = right.nested()
     while draw.chance(0.6) and isinstance(below := draw.random.choice(level), list):
         level = below
     change = draw.random.choice(("none", "one more", "one less", "deeper", "an empty array"))
