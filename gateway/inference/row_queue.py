@@ -119,7 +119,8 @@ class RowQueue(Generic[W]):
                 )
             raise Overloaded(f"{self._name}: queue holds {self.rows} of {self._max_queue_rows} rows")
         if self._max_queue_requests and sum(1 for _ in self) >= self._max_queue_requests:
-            raise Overloaded(f"{self._name}: queue holds {self._max_queue_requests} of as many requests")
+            most = self._max_queue_requests
+            raise Overloaded(f"{self._name}: queue holds {most} of {most} requests")
         group = self._groups.get(request.group)
         if group is None:
             group = self._groups[request.group] = _Group()

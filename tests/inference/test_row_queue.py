@@ -307,7 +307,7 @@ def test_too_large_is_said_even_while_the_queue_is_full() -> None:
 
 def test_requests_may_be_bounded_besides_their_rows() -> None:
     queue = filled(make_queue(max_queue_requests=2), Request(group="a"), Request(group="b"))
-    with pytest.raises(Overloaded, match=r"^fraud:3: queue holds 2 of as many requests$"):
+    with pytest.raises(Overloaded, match=r"^fraud:3: queue holds 2 of 2 requests$"):
         queue.put(Request())
     taken(queue)
     queue.put(Request())
