@@ -680,11 +680,20 @@ async def test_a_drained_version_leaves_no_memory(max_queue_delay_ms: float) -> 
     await until(lambda: gc.collect() >= 0 and session() is None)
 
 
+async def test_a_version_that_is_released_goes_on_serving(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(StubSession())
+    batcher.acquire()
+    batcher.release()
+    assert await answered(submit(batcher, 1)) == [2]
+
+
 async def test_an_abort_answers_everybody_and_ends_the_runs(make_batcher: MakeBatcher) -> None:
     session = StubSession(held=True)
     batcher = make_batcher(session, max_rows=1)
     answers = [submit(batcher, 1), submit(batcher, 2)]
     await entered(session)
+    gone = submit(batcher, 3)
+    gone.cancel()
     batcher.abort()
     for answer in answers:
         with pytest.raises(ShuttingDown, match=r"^fraud:3: "):

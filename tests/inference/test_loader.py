@@ -355,8 +355,15 @@ class Flat(StubSession):
         return [array.sum() * np.ones(()) for array in super().run({"x": abs(inputs["x"])}, outputs, stop)]
 
 
+class Capped(StubSession):
+    """Answers the first three rows only."""
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: RunStop | None = None) -> list[Array]:
+        return [array[:3] for array in super().run({"x": abs(inputs["x"])}, outputs, stop)]
+
+
 @pytest.mark.parametrize("rows", ["rows", 4])
-@pytest.mark.parametrize("kind", [Ragged, Flat])
+@pytest.mark.parametrize("kind", [Ragged, Flat, Capped])
 def test_answers_without_the_rows_of_their_request_are_never_shared(
     kind: Callable[[], StubSession], rows: str | int
 ) -> None:
