@@ -65,6 +65,7 @@ REASON: dict[type[GatewayError], str] = {
 """Label values of `rejected_total` for failures of inference requests; "cancelled" is counted without an error."""
 
 CLIENT_CLOSED = 499
+_MAX_TEXT = 2000
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -86,5 +87,6 @@ def extra_headers(error: GatewayError) -> Headers:
 
 
 def error_body(error: GatewayError) -> bytes:
-    """Write `{"error": "<text>"}`, the form every client of the protocol reads."""
-    return orjson.dumps({"error": str(error)})
+    """Write `{"error": "<text>"}`, the form every client of the protocol reads; what the text quotes may be long."""
+    text = str(error)
+    return orjson.dumps({"error": text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"})

@@ -73,12 +73,14 @@ class Plane:
 
     def counted(self, **labels: str) -> float:
         """Return how many answers were counted under these labels, whatever the others are."""
+        return self.metric("requests_total", **labels)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a series over everything that these labels select."""
         total = 0.0
         for line in self.metrics.exposition().decode().splitlines():
-            name, _, rest = line.partition("{")
-            if name == "gateway_requests_total" and all(
-                f'{label}="{value}"' in rest for label, value in labels.items()
-            ):
+            found, _, rest = line.partition("{")
+            if found == f"gateway_{name}" and all(f'{label}="{value}"' in rest for label, value in labels.items()):
                 total += float(line.rsplit(" ", 1)[1])
         return total
 

@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,15 @@ async def test_an_answer_says_who_was_asked_and_who_answered(plane: Plane) -> No
         "x-gateway-revision": "1",
         "x-gateway-assigned-by": "random",
     }
+
+
+async def test_an_answer_says_where_its_time_went(plane: Plane) -> None:
+    began = time.perf_counter()
+    answer = await plane.infer("patient", slow_body(20_000))
+    passed_ms = (time.perf_counter() - began) * 1000
+    queue_ms, inference_ms = map(float, re.findall(r"dur=([\d.]+)", answer.headers["server-timing"]))
+    assert 0 <= queue_ms < passed_ms
+    assert 1 < inference_ms < passed_ms
 
 
 async def test_a_pinned_version_has_no_route(plane: Plane) -> None:
@@ -249,6 +259,17 @@ async def test_a_short_answer_and_an_error_are_never_compressed(plane: Plane) ->
     assert "content-encoding" not in answer.headers
 
 
+async def test_a_refusal_does_not_repeat_all_that_was_sent(plane: Plane) -> None:
+    """A name may be as long as a body, and the answer would be as long as that."""
+    for said in ("n" * 1_000_000, "\N{GRINNING FACE}" * 1_000_000):
+        for field in ("name", "datatype"):
+            tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1], field: said}
+            answer = await plane.infer("echo", {"inputs": [tensor]})
+            assert answer.status == 400
+            assert said[:1000] in answer.error
+            assert len(answer.error) < 3000
+
+
 # --- refusals -------------------------------------------------------------------------------------------
 
 
@@ -385,3 +406,43 @@ async def test_each_answer_is_counted_once_under_who_gave_it(
     await plane.infer(model, ECHO, version=version)
     assert plane.counted(**labels) == before + 1
     assert plane.counted() == all_before + 1
+
+
+async def test_the_time_of_each_answer_of_a_known_model_is_counted(plane: Plane) -> None:
+    def durations() -> tuple[float, float]:
+        return plane.metric("request_duration_seconds_count"), plane.metric("request_duration_seconds_sum")
+
+    began = time.perf_counter()
+    count, seconds = durations()
+    bodies: list[Body] = [ECHO, {}, {"inputs": []}]
+    for asked in bodies:
+        await plane.infer("echo", asked)
+    await plane.infer("nobody", ECHO)
+    counted, passed = durations()
+    assert counted == count + 3
+    assert 0 < passed - seconds < time.perf_counter() - began
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "headers", "reason"),
+    [
+        ("echo", {}, {}, "invalid"),
+        ("echo", ECHO, {"content-encoding": "br"}, "encoding"),
+        ("narrow", body([0.0] * 15), {}, "too_large"),
+        ("patient", slow_body(30_000_000), {"x-request-timeout-ms": "1"}, "deadline"),
+        ("fragile", body([-1], columns=1), {}, "failed"),
+        ("broken", ECHO, {}, "not_ready"),
+        ("nobody", ECHO, {}, "unknown_model"),
+    ],
+)
+async def test_a_refusal_is_counted_by_its_reason(
+    plane: Plane, model: str, asked: Body, headers: dict[str, str], reason: str
+) -> None:
+    """Under the model's name where it is served, so that a caller's words never become a label."""
+    label = "" if reason in ("not_ready", "unknown_model", "encoding") else model
+    before, all_before = plane.metric("rejected_total", model=label, reason=reason), plane.metric("rejected_total")
+    assert (await plane.infer(model, asked, headers)).status >= 400
+    assert plane.metric("rejected_total", model=label, reason=reason) == before + 1
+    assert plane.metric("rejected_total") == all_before + 1
+    assert (await plane.infer("echo", ECHO)).status == 200
+    assert plane.metric("rejected_total") == all_before + 1
