@@ -75,18 +75,17 @@ class Flusher:
         return more_waits
 
     async def _send(self, ledgers: Sequence[tuple[CountSeries, Ledger]], *, until: float) -> tuple[int, bool]:
+        loop = asyncio.get_running_loop()
         sent = 0
-        while waiting := [pair for pair in ledgers if pair[1].next_packet() is not None]:
+        while waiting := [(*pair, packet) for pair in ledgers if (packet := pair[1].next_packet()) is not None]:
+            # Who was first last time is last this time.
             self._turn += 1
-            for step in range(len(waiting)):
-                series, ledger = waiting[(self._turn + step) % len(waiting)]
-                packet = ledger.next_packet()
-                if packet is None:
-                    continue
+            turn = self._turn % len(waiting)
+            for series, ledger, packet in waiting[turn:] + waiting[:turn]:
                 ledger.settle(packet, await self._store.add(series, packet))
                 self._note_answer()
                 sent += 1
-                if sent >= MAX_PACKETS or asyncio.get_running_loop().time() > until:
+                if sent >= MAX_PACKETS or loop.time() > until:
                     return sent, True
         return sent, False
 

@@ -190,7 +190,7 @@ class Ledger:
         bucket.stored, bucket.sequence = None, mark
         bucket.rows_at.clear()
         bucket.rows_at.append((mark, rows_at.get(mark, 0)))
-        if mark not in rows_at or bucket.restores > MAX_RESTORES:
+        if (mark and mark not in rows_at) or bucket.restores > MAX_RESTORES:
             # A mark that nobody set after the last loss: sending what waits might count rows twice.
             self.lost_rows["store_lost"] += bucket.waiting_rows
             del self._buckets[start]

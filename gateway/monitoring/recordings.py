@@ -189,10 +189,13 @@ class Recordings:
                 lost.update(ledger.lost_rows)
         return {reason: lost[reason] for reason in DROP_REASONS}
 
+    def pending_rows(self) -> int:
+        """Count the rows that are not counted yet."""
+        return sum(recording.recorder.pending_rows for recording in [*self._all(), *self._leaving])
+
     def waiting_rows(self) -> int:
         """Count the rows that no store has acknowledged."""
-        pending = sum(recording.recorder.pending_rows for recording in [*self._all(), *self._leaving])
-        return pending + sum(ledger.waiting_rows for _, ledger in self._ledgers.values())
+        return self.pending_rows() + sum(ledger.waiting_rows for _, ledger in self._ledgers.values())
 
     def _all(self) -> Iterator[Recording]:
         for recordings in list(self._own.values()):

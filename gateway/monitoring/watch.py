@@ -72,6 +72,7 @@ class SeriesWatch:
         self._jitter_s = jitter_s
         self._next_look_s = 0.0
         self._results: dict[int, WindowResult] = {}
+        self._fetched: dict[int, int] = {}
         self._baseline_body: bytes | None = None
         self._calibration: Calibration | None = None
         self.current: WindowResult | None = None
@@ -96,6 +97,7 @@ class SeriesWatch:
             head = msgspec.structs.replace(result.head, rows=max(result.rows, survey.landed[start]))
             if await self._store.put_result(self.series, start, head, encode(result)):
                 self._results[start] = result
+                self._fetched[start] = head.attempt
                 survey.results[start] = head
                 previous = self._results.get(result.after[0])
                 if is_news(result, previous):
@@ -136,14 +138,14 @@ class SeriesWatch:
         if survey.baseline != self._baseline_body:
             self._take_baseline(survey.baseline)
         self._results = {start: self._results[start] for start in survey.results if start in self._results}
-        if any(
-            start not in self._results or self._results[start].attempt != head.attempt
-            for start, head in survey.results.items()
-        ):
-            for body in await self._store.results(self.series, len(survey.results)):
+        attempts = {start: head.attempt for start, head in survey.results.items()}
+        if attempts.items() - self._fetched.items():
+            for body in await self._store.results(self.series, len(attempts)):
                 result = self._read_result(body)
                 if result is not None:
                     self._results[result.start_s] = result
+        # What cannot be read is not fetched again.
+        self._fetched = attempts
         return survey
 
     async def _decide(self, start: int, survey: Survey, now_s: float) -> WindowResult:

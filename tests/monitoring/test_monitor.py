@@ -468,15 +468,14 @@ async def test_each_change_of_state_is_told_once_by_one_replica(store: WindowSto
         return 204
 
     clock, rng = Clock(), np.random.default_rng(18)
-    hooks = [Webhook(post), Webhook(post)]
-    replicas = [Replica(store, clock, STICK, seed=n, webhook=hook) for n, hook in enumerate(hooks)]
-    for hook in hooks:
-        hook.start()
+    replicas = [Replica(store, clock, STICK, seed=n, webhook=Webhook(post)) for n in range(2)]
+    for replica in replicas:
+        await replica.monitor.start()
     for shift in (0.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0):
         replicas[0].record(drawn(rng, shift=shift))
         await decide(*replicas)
-    for hook in hooks:
-        await hook.stop()
+    for replica in replicas:
+        await replica.monitor.stop()
     changes = [(event["data"]["previous_state"], event["data"]["state"]) for event in told]  # type: ignore[index]  # JSON
     assert sorted(changes) == sorted([("ok", "watch"), ("watch", "drift"), ("drift", "ok")])
     assert len({str(event["id"]) for event in told}) == 3
@@ -574,6 +573,19 @@ async def test_stopping_gives_up_after_two_seconds_and_says_what_is_lost(
         async with asyncio.timeout(3):
             await replica.monitor.stop()
         assert [record.rows for record in caplog.records if record.message == "rows_not_flushed"] == [10]  # type: ignore[attr-defined]  # a field of the log
+
+
+async def test_stopping_flushes_everything_however_many_buckets_it_is() -> None:
+    options = MonitoringOptions(bucket_s=1, window_buckets=5, buffer_buckets=600)
+    store = MemoryWindowStore()
+    replica = Replica(store, Clock(), yardstick(ROWS, options))
+    for _ in range(500):
+        replica.record(ROWS[:2])
+        replica.clock.now_s += 1
+    await replica.monitor.stop()
+    assert not replica.monitor.waiting_rows
+    survey = await store.survey(replica.stick.series(FRAUD, "primary"))
+    assert sum(survey.landed.values()) == 1_000
 
 
 async def test_the_tasks_flush_every_second_and_go_on_after_a_fault(caplog: pytest.LogCaptureFixture) -> None:
