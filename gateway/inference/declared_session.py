@@ -128,8 +128,6 @@ def _reframed(spec: TensorSpec, shape: Sizes, *, has_rows: bool) -> TensorSpec:
 
 
 def _reshaped(array: Array, form: _Form) -> Array:
-    if len(array.shape) != len(form.here):
-        raise ValueError(f"{list(array.shape)} has {array.ndim} axes, expected {len(form.here)}")
     free = iter([got for got, size in zip(array.shape, form.here, strict=True) if size < 0])
     return array.reshape([next(free) if size < 0 else size for size in form.there])
 

@@ -178,14 +178,10 @@ def _known(plain: Plain, into: type[msgspec.Struct], path: str, unread: list[str
 
 def _known_value(value: object, kind: object, path: str, unread: list[str]) -> object:
     struct = _struct_in(kind)
-    if struct is None:
+    if struct is None or not isinstance(value, dict | list):
         return value
     if isinstance(value, list):
         return [_known(item, struct, f"{path}[{index}].", unread) for index, item in enumerate(value)]
-    if not isinstance(value, dict):
-        return value
-    if isinstance(kind, type):
-        return _known(value, struct, f"{path}.", unread)
     if dict in _origins(kind):
         return {key: _known(item, struct, f"{path}[{key}].", unread) for key, item in value.items()}
     return _known(value, struct, f"{path}.", unread)

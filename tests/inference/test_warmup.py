@@ -100,6 +100,16 @@ def test_a_model_with_fixed_rows_gets_as_many_as_it_wants() -> None:
     assert [run.values for run in session.runs] == [[0] * 4]
 
 
+def test_a_sample_that_the_model_refuses_is_named() -> None:
+    session = StubSession()  # takes nothing below 0
+    config = read(
+        'max_batch_size: 8 model_warmup { name: "odd" inputs { key: "x" value { dims: 1 random_data: true } } }'
+    )
+    inputs = [{"x": np.array([[-1]], np.float32)}]
+    with pytest.raises(LoadFailed, match=r"^config\.pbtxt: model_warmup 'odd' failed: "):
+        run_samples([session], config, inputs, rows=None)
+
+
 # --- as part of a load ---------------------------------------------------------------------------------------
 
 
