@@ -57,8 +57,8 @@ def check_settings(
     try:
         settings, warnings = load_settings({"repository": repository}, environment, config=config)
     except GatewayError as exc:
-        return [Finding.of(*str(exc).split(": ", 1))], Path(repository or ServerSettings().repository)
-    return [Finding.of(*text.split(": ", 1), is_fault=False) for text in warnings], Path(settings.server.repository)
+        return [Finding.located(str(exc))], Path(repository or ServerSettings().repository)
+    return [Finding.located(text, is_fault=False) for text in warnings], Path(settings.server.repository)
 
 
 def check_repository(root: Path, *, report: Report = lambda _: None) -> CheckResult:
@@ -139,7 +139,7 @@ def _check_model(place: Path, folder: ModelFolder, report: Report) -> Iterator[F
             text = f"key '{ignored.field}': has no effect: {ignored.reason}"
             yield Finding.of(place / TRITON_FILE, text, is_fault=False)
     if folder.fault:
-        yield Finding.of(*folder.fault.split(": ", 1))
+        yield Finding.located(folder.fault)
     try:
         resolve_providers(config.execution)
     except LoadFailed as exc:

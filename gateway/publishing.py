@@ -194,11 +194,11 @@ def _strip(model: bytes, report: Report) -> StrippedModel:
     if not stripped.tensors:
         report("the model has no ZipMap to strip")
     for name in stripped.tensors:
-        old = next((old for old, new in stripped.renamed.items() if new == name), name)
-        report(f"output '{old}' is the tensor '{name}' now, without its ZipMap")
+        report(f"output '{name}' is a tensor now, without its ZipMap")
     for old, new in stripped.renamed.items():
-        if new not in stripped.tensors:
-            report(f"output '{old}' is called '{new}' now")
+        report(f"output '{new}' was called '{old}'")
+    for name in stripped.freed:
+        report(f"output '{name}' has the rows of the input now, the file said 1 for any")
     return stripped
 
 

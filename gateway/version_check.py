@@ -57,6 +57,12 @@ class Finding:
                 key, reason = match["key"], match["reason"]
         return cls(file=path, key=key, reason=reason, is_fault=is_fault)
 
+    @classmethod
+    def located(cls, text: str, *, is_fault: bool = True) -> Finding:
+        """Take apart the text of an error that begins with its file."""
+        file, _, reason = text.partition(": ")
+        return cls.of(file, reason, is_fault=is_fault)
+
     def __str__(self) -> str:
         """Write it as one line."""
         key = f"key '{self.key}': " if self.key else ""

@@ -46,18 +46,17 @@ def plan_columns(signature: Signature, columns: Mapping[str, bool], *, in_order:
     for spec in signature.inputs:
         if not spec.shape:
             raise InvalidData(f"input '{spec.name}' has no rows to fill: its shape is []")
+    if "" in columns:
+        raise InvalidData("a column has no name (a row number, perhaps): leave it out with --drop ''")
     if len(signature.inputs) == 1 and in_order and all(columns.values()) and len(signature.inputs[0].shape) <= 2:
         sources = {signature.inputs[0].name: _all_in_order(signature.inputs[0], list(columns))}
     else:
         sources = {spec.name: _by_name(spec, columns) for spec in signature.inputs}
     used = {name for names in sources.values() for name in names}
-    left = [name for name in columns if name not in used]
-    if left:
-        takers = ", ".join(f"'{spec.name}' {display_shape(spec)}" for spec in signature.inputs)
-        raise InvalidData(
-            f"{_named(left)} nowhere in the inputs ({takers}); leave out what is no feature: "
-            f"--drop {' '.join(repr(name) if not name or ' ' in name else name for name in left[:5])}"
-        )
+    if left := [name for name in columns if name not in used]:
+        fits = "column {} fits" if len(left) == 1 else "columns {} fit"
+        names = _shown([spec.name for spec in signature.inputs])
+        raise InvalidData(f"{fits.format(_shown(left))} no input ({names}): leave out what is no feature with --drop")
     return ColumnPlan(
         sources=sources,
         features={
@@ -122,11 +121,13 @@ def _all_in_order(spec: TensorSpec, columns: list[str]) -> tuple[str, ...]:
     wanted = _columns_of(spec)
     if wanted is None:
         return tuple(columns)
-    if len(columns) < wanted:
+    if len(columns) != wanted:
+        hint = ": leave out what is no feature with --drop" if len(columns) > wanted else ""
         raise InvalidData(
-            f"input '{spec.name}' {display_shape(spec)} takes {wanted} columns, got {len(columns)} ({_shown(columns)})"
+            f"input '{spec.name}' {display_shape(spec)} takes {wanted} columns in their order, "
+            f"got {len(columns)} ({_shown(columns)}){hint}"
         )
-    return tuple(columns[:wanted])
+    return tuple(columns)
 
 
 def _by_name(spec: TensorSpec, columns: Mapping[str, bool]) -> tuple[str, ...]:
@@ -150,14 +151,10 @@ def _columns_of(spec: TensorSpec) -> int | None:
     return count
 
 
-def _named(columns: list[str]) -> str:
-    """Name columns with their verb: "column 'target' fits", "columns 'a', 'b' fit"."""
-    return f"column{'s' * (len(columns) > 1)} {_shown(columns)} fit{'s' * (len(columns) == 1)}"
-
-
 def _shown(columns: list[str]) -> str:
-    more = f" and {len(columns) - 8} more" if len(columns) > 8 else ""
-    return f"{', '.join(map(repr, columns[:8]))}{more}"
+    """Name columns; of many the first and the last, where what is no feature mostly stands."""
+    names = [repr(name) for name in columns]
+    return ", ".join(names if len(names) <= 8 else [*names[:4], "…", *names[-3:]])
 
 
 # --- as which datatype -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import InvalidModel
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto, ValueInfoProto
+    from onnx import GraphProto, NodeProto, TensorShapeProto, ValueInfoProto
 
 _DEFAULT_NAMES = {"output_label": "label", "output_probability": "probabilities"}
 """What skl2onnx calls a classifier's outputs with ZipMap, and what it calls them without."""
@@ -27,12 +27,14 @@ class StrippedModel:
     Attributes:
         tensors: Names of the outputs that became tensors; none when there was no ZipMap.
         renamed: Old name of an output → new one.
+        freed: Outputs that were declared to have one row whatever goes in, and now have the rows of the input.
         labels: Output → its classes, in the order of the tensor's columns.
     """
 
     model: bytes
     tensors: tuple[str, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
+    freed: tuple[str, ...] = ()
     labels: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -69,11 +71,13 @@ def strip_zipmap(model: bytes) -> StrippedModel:
         labels[value.name] = classes
     if not any(opset.domain in ("", "ai.onnx") for opset in proto.opset_import):
         proto.opset_import.add().version = _IDENTITY_OPSET
+    freed = [value for value in graph.output if _frees_rows(value, graph)]
     renamed = _rename_outputs(graph)
     return StrippedModel(
         model=proto.SerializeToString(),
         tensors=tuple(value.name for value in stripped),
         renamed=renamed,
+        freed=tuple(value.name for value in freed),
         labels={renamed.get(name, name): classes for name, classes in labels.items() if classes},
     )
 
@@ -104,10 +108,25 @@ def _make_tensor(value: ValueInfoProto, graph: GraphProto, *, columns: int) -> N
     tensor = value.type.tensor_type
     tensor.elem_type = TensorProto.FLOAT
     rows, classes = tensor.shape.dim.add(), tensor.shape.dim.add()
-    if graph.input and (dimensions := graph.input[0].type.tensor_type.shape.dim):
-        rows.CopyFrom(dimensions[0])
+    if (of_input := _rows(graph)) is not None:
+        rows.CopyFrom(of_input)
     if columns:
         classes.dim_value = columns
+
+
+def _frees_rows(value: ValueInfoProto, graph: GraphProto) -> bool:
+    """Mend a label that a converter (LightGBM's) declares as [1] for any rows; the self-test has the last word."""
+    rows, dimensions = _rows(graph), value.type.tensor_type.shape.dim
+    if rows is None or rows.HasField("dim_value") or len(dimensions) != 1 or dimensions[0].dim_value != 1:
+        return False
+    dimensions[0].CopyFrom(rows)
+    return True
+
+
+def _rows(graph: GraphProto) -> TensorShapeProto.Dimension | None:
+    """Return the first axis of the first input."""
+    dimensions = graph.input[0].type.tensor_type.shape.dim if graph.input else None
+    return dimensions[0] if dimensions else None
 
 
 def _rename_outputs(graph: GraphProto) -> dict[str, str]:
@@ -132,8 +151,10 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def _rename(graph: GraphProto, names: dict[str, str]) -> None:
-    for value in [*graph.output, *graph.value_info]:
+    for value in [*graph.input, *graph.output, *graph.value_info]:
         value.name = names.get(value.name, value.name)
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
     for annotation in graph.quantization_annotation:
         annotation.tensor_name = names.get(annotation.tensor_name, annotation.tensor_name)
     for node in graph.node:
@@ -147,6 +168,9 @@ def _names(graph: GraphProto) -> Iterator[str]:
     for node in _nodes(graph):
         yield from node.input
         yield from node.output
+        for inner in _subgraphs(node):
+            yield from (value.name for value in inner.input)
+            yield from (tensor.name for tensor in inner.initializer)
 
 
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
