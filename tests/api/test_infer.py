@@ -373,7 +373,7 @@ async def test_a_deadline_that_passes_at_once_is_answered(plane: Plane, timeout_
     asked = ECHO | {"parameters": {"timeout": timeout_us}}
     async with asyncio.timeout(20):
         answers = await asyncio.gather(*(plane.infer("echo", asked) for _ in range(20)))
-    assert {answer.status for answer in answers} <= {200, 504}
+    assert {answer.status for answer in answers} <= ({504} if timeout_us == 1 else {200, 504})
 
 
 async def test_a_caller_who_leaves_is_counted_and_its_run_is_stopped(plane: Plane) -> None:
