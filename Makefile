@@ -71,7 +71,7 @@ lock: $(VENV)-lock/bin/uv ## Resolve the locks again (UPGRADE=1 takes newer rele
 	$(LOCK) --extra gpu --constraint requirements-test.lock --output-file requirements-gpu.lock
 
 clean: ## Remove environments, caches and build outputs
-	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .bench .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: only Python and what the shell has built in --------------------------------
