@@ -355,6 +355,15 @@ class Flat(StubSession):
         return [array.sum() * np.ones(()) for array in super().run({"x": abs(inputs["x"])}, outputs, stop)]
 
 
+def with_rows(session: StubSession, rows: str | int) -> StubSession:
+    """Declare the first axis of a stub."""
+    session.signature = Signature.of(
+        [tensor_spec("x", "tensor(float)", (rows, 1), role="input")],
+        [tensor_spec(name, "tensor(float)", (rows, 1), role="output") for name in ("y", "z")],
+    )
+    return session
+
+
 class Capped(StubSession):
     """Answers the first three rows only."""
 
@@ -368,17 +377,14 @@ def test_answers_without_the_rows_of_their_request_are_never_shared(
     kind: Callable[[], StubSession], rows: str | int
 ) -> None:
     """What the file says of an output's shape need not be true."""
-    session = kind()
-    session.signature = Signature.of(
-        [tensor_spec("x", "tensor(float)", (rows, 1), role="input")],
-        [tensor_spec(name, "tensor(float)", (rows, 1), role="output") for name in ("y", "z")],
-    )
+    session = with_rows(kind(), rows)
     assert decide_sharing(session, Batching(), sample=None).reason == INFLUENCE
 
 
-def test_inputs_that_are_refused_now_and_then_do_not_spoil_the_test() -> None:
+@pytest.mark.parametrize("rows", ["rows", 4])
+def test_inputs_that_are_refused_now_and_then_do_not_spoil_the_test(rows: str | int) -> None:
     """The stub refuses negative values, as a model with an index does."""
-    assert decide_sharing(StubSession(), Batching(), sample=None).shares_runs
+    assert decide_sharing(with_rows(StubSession(), rows), Batching(), sample=None).shares_runs
 
 
 def test_a_slow_model_is_tested_no_longer_than_needed() -> None:

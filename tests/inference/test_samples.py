@@ -197,6 +197,25 @@ def test_made_up_inputs_have_the_models_datatype_and_the_rows_asked_for(datatype
         assert all(isinstance(element, str) for element in made.ravel())
 
 
+@pytest.mark.parametrize(
+    ("datatype", "scale", "below"),
+    [
+        ("INT64", 0.01, 2),
+        ("INT64", 1.0, 2),
+        ("INT64", 100.0, 100),
+        ("UINT8", 1e6, 127),
+        ("INT8", 1e6, 127),
+        ("BOOL", 100.0, 2),
+    ],
+)
+def test_made_up_integers_are_small_enough_for_an_index_and_reach_up_to_the_scale(
+    datatype: str, scale: float, below: int
+) -> None:
+    signature = Signature.of([spec(datatype, "rows", 50)], [spec("FP32", "rows", name="y")])
+    made = random_inputs(signature, 100, np.random.default_rng(0), scale=scale)["x"].astype(np.int64)
+    assert set(np.unique(made)) == set(range(below))
+
+
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "BF16"])
 def test_made_up_floats_grow_with_the_scale(datatype: str) -> None:
     signature = Signature.of([spec(datatype, "rows", 50)], [spec("FP32", "rows", name="y")])
