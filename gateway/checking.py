@@ -145,6 +145,7 @@ def _check_model(place: Path, folder: ModelFolder, report: Report) -> Iterator[F
     except LoadFailed as exc:
         yield Finding.of(config_file, f"key 'execution.providers': {exc}")
         config = replace(config, execution=Execution())
+    config = replace(config, execution=replace(config.execution, instances=1))
     if not folder.versions:
         yield Finding.of(place, "holds no version", is_fault=False)
     if isinstance(config.versions, tuple):

@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Never
 
@@ -70,7 +69,9 @@ def _serve(parsed: argparse.Namespace) -> int:
 def _publish(parsed: argparse.Namespace) -> int:
     repository = _settings({"repository": parsed.repository}).server.repository
     from gateway.publishing import publish
+    from gateway.telemetry.logs import configure_logging
 
+    configure_logging("text")
     published = publish(
         parsed.model,
         parsed.file,
@@ -89,14 +90,19 @@ def _publish(parsed: argparse.Namespace) -> int:
 
 def _check(parsed: argparse.Namespace) -> int:
     from gateway.checking import check_repository, check_settings
+    from gateway.telemetry.logs import configure_logging
 
+    configure_logging("text")
     about_settings, repository = check_settings(parsed.repository, os.environ, parsed.config)
     result = check_repository(repository, report=_tell)
     findings = [*about_settings, *result.findings]
     faults = [finding for finding in findings if finding.is_fault]
     notes = [finding for finding in findings if not finding.is_fault]
     if parsed.json:
-        listed = {"faults": list(map(asdict, faults)), "notes": list(map(asdict, notes))}
+        listed = {
+            name: [{"file": finding.file, "key": finding.key, "reason": finding.reason} for finding in some]
+            for name, some in (("faults", faults), ("notes", notes))
+        }
         print(json.dumps(listed | {"models": result.models, "versions": result.versions}, indent=2))
     else:
         for finding in faults:
@@ -228,6 +234,11 @@ def _add_serve_flags(serve: _Parser) -> _Parser:
 
 
 def _add_publish_flags(publish: _Parser) -> _Parser:
+    # The model first: --drop takes every word that follows.
+    publish.usage = (
+        "gateway publish MODEL FILE.onnx [--version N] [--data FILE] [--drop COLUMN ...] "
+        "[--golden FILE | --golden-rows N] [--strip-zipmap] [--repository DIR]"
+    )
     publish.add_argument("model", metavar="MODEL", help="its name, as clients ask for it")
     publish.add_argument("file", type=Path, metavar="FILE.onnx", help="external data is taken from beside it")
     # Not "version": the whole command has a --version of its own.

@@ -97,7 +97,7 @@ class VersionCheck:
         loaded = self._load(model, manifest, golden, has_external=bool(external))
         if loaded is not None:
             self._check_names(manifest, loaded.signature)
-            if not loaded.sharing.shares_runs:
+            if not loaded.sharing.shares_runs and self._config.batching.enabled is not False:
                 self._note(version.model_file, f"requests run one by one: {loaded.sharing.reason}")
         return loaded
 

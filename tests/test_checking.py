@@ -399,7 +399,6 @@ def test_as_json_every_finding_has_file_key_and_reason(elsewhere: Path, capsys: 
                 "file": "models/fraud/model.toml",
                 "key": "batching.max_row",
                 "reason": "unknown 'max_row', did you mean 'max_rows'?",
-                "is_fault": True,
             }
         ],
         "notes": [
@@ -407,7 +406,6 @@ def test_as_json_every_finding_has_file_key_and_reason(elsewhere: Path, capsys: 
                 "file": "models/fraud/1/old.txt",
                 "key": "",
                 "reason": "has no effect; nothing reads a file of this name",
-                "is_fault": False,
             }
         ],
         "models": 1,

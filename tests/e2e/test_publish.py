@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -143,6 +144,27 @@ def test_exit_codes_tell_a_no_from_wrong_usage_from_no_start(
     assert ended.code == code
     assert said in ended.error.splitlines()[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["affine.onnx", "noise.onnx"]
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "affine.onnx").write_bytes(onnx_models.affine())
+    (tmp_path / "long.csv").write_text("a,b,c\n" + "1,2,3\n" * 500_000)
+    command = ["publish", "fraud", "affine.onnx", "--data", "long.csv"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway", *command],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("requests share runs"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate(timeout=WITHIN_S)
+    assert (process.returncode, output, error) == (1, "", "gateway: interrupted\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["affine.onnx", "long.csv"]
 
 
 # --- what a running gateway serves ------------------------------------------------------------------------------
