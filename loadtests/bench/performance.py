@@ -80,7 +80,7 @@ _SET_UP = {
 
 _REPEAT = """\
 ```
-make bench PEERS=1            # about eleven minutes; the first time it installs the peers under .bench/ (1.4 GB)
+make bench PEERS=1            # about nine minutes; the first time it installs the peers under .bench/ (1.4 GB)
 make bench PEERS=1 QUICK=1    # two cells, about three minutes, written to loadtests/bench/results/partial/
 make bench PEERS=1 ARGS='--servers gateway,bare,triton --cells mlp-json-64'
 ```
