@@ -218,17 +218,14 @@ def test_models_asks_where_the_settings_say(server: GatewayProcess, tmp_path: Pa
 def test_two_publishers_never_get_one_number(tmp_path: Path) -> None:
     (tmp_path / "affine.onnx").write_bytes(onnx_models.affine())
     repository = tmp_path / "models"
-    publishers = [Publisher(), Publisher()]
     each = 15
 
     def publish_all(publisher: Publisher) -> list[str]:
         arguments = {"model": "fraud", "file": str(tmp_path / "affine.onnx"), "repository": str(repository)}
         return [publisher.publish(**arguments) for _ in range(each)]
 
-    with ThreadPoolExecutor(len(publishers)) as pool:
-        outcomes = [outcome for said in pool.map(publish_all, publishers) for outcome in said]
-    for publisher in publishers:
-        publisher.close()
+    with Publisher() as first, Publisher() as second, ThreadPoolExecutor(2) as pool:
+        outcomes = [outcome for said in pool.map(publish_all, (first, second)) for outcome in said]
     assert sorted(outcomes, key=lambda outcome: int(outcome.partition(":")[2])) == [
         f"fraud:{number}" for number in range(1, 2 * each + 1)
     ]
@@ -238,14 +235,12 @@ def test_two_publishers_never_get_one_number(tmp_path: Path) -> None:
 
 def test_of_two_that_want_one_number_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "affine.onnx").write_bytes(onnx_models.affine())
-    publishers = [Publisher(), Publisher()]
     arguments = {"model": "fraud", "file": str(tmp_path / "affine.onnx"), "repository": str(tmp_path / "models")}
-    for version in range(1, 11):
-        for publisher in publishers:
-            publisher.begin(**arguments, version=version)
-        outcomes = sorted(publisher.finish()[-1] for publisher in publishers)
-        assert outcomes[1] == f"fraud:{version}"
-        assert outcomes[0].startswith(f"PublishRefused: fraud:{version}: ")
-    for publisher in publishers:
-        publisher.close()
+    with Publisher() as first, Publisher() as second:
+        for version in range(1, 11):
+            first.begin(**arguments, version=version)
+            second.begin(**arguments, version=version)
+            refused, published = sorted([first.finish()[-1], second.finish()[-1]])
+            assert published == f"fraud:{version}"
+            assert refused.startswith(f"PublishRefused: fraud:{version}: ")
     assert sorted(int(path.name) for path in (tmp_path / "models" / "fraud").iterdir()) == list(range(1, 11))

@@ -82,31 +82,30 @@ def test_kill_9_at_any_moment_of_a_publish_leaves_no_half_version(work: Path) ->
         "golden_rows": 3,
     }
     draw = random.Random(SEED)
-    publisher = Publisher()
-    calibrated = [undisturbed(publisher, arguments) for _ in range(CALIBRATION)]
-    takes_s, lines = statistics.median(seconds for seconds, _ in calibrated), calibrated[-1][1]
     outcomes: Counter[str] = Counter()
-    before = whole_versions(repository, set())
-    with running_gateway(repository) as server:
-        for _ in range(KILLS):
-            publisher.begin(**arguments)
-            kill_after(publisher, draw.randrange(lines + 1), draw.uniform(0, 0.4) * takes_s)
-            after = whole_versions(repository, before)
-            assert after >= before
-            assert len(after - before) <= 1
-            outcomes["published" if after > before else "nothing"] += 1
-            before = after
-        publisher.close()
-        leftovers = sorted(path.name for path in repository.iterdir() if path.name != "fraud")
-        eventually(
-            lambda: (
-                len(server.versions("fraud")) == len(before)
-                and all(version["state"] == "READY" for version in server.versions("fraud").values())
-            ),
-            within_s=60,
-            what="every version READY",
-        )
-        assert "version_failed" not in server.log
+    with Publisher() as publisher:
+        calibrated = [undisturbed(publisher, arguments) for _ in range(CALIBRATION)]
+        takes_s, lines = statistics.median(seconds for seconds, _ in calibrated), calibrated[-1][1]
+        before = whole_versions(repository, set())
+        with running_gateway(repository) as server:
+            for _ in range(KILLS):
+                publisher.begin(**arguments)
+                kill_after(publisher, draw.randrange(lines + 1), draw.uniform(0, 0.4) * takes_s)
+                after = whole_versions(repository, before)
+                assert after >= before
+                assert len(after - before) <= 1
+                outcomes["published" if after > before else "nothing"] += 1
+                before = after
+            leftovers = sorted(path.name for path in repository.iterdir() if path.name != "fraud")
+            eventually(
+                lambda: (
+                    len(server.versions("fraud")) == len(before)
+                    and all(version["state"] == "READY" for version in server.versions("fraud").values())
+                ),
+                within_s=60,
+                what="every version READY",
+            )
+            assert "version_failed" not in server.log
     checked = gateway(work, "check", "models", "--json")
     assert checked.code == 0, checked.output
     found = json.loads(checked.output)

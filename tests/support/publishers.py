@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gateway.errors import GatewayError
 from tests.support.server import ROOT, START_WITHIN_S, STOP_WITHIN_S
@@ -80,13 +80,16 @@ class Publisher:
         self.begin(**arguments)
         return self.finish()[-1]
 
-    def close(self) -> None:
-        """End the process."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process, which lets a publish that still runs finish first."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        assert self._process.wait(STOP_WITHIN_S) == 0
         self._process.stdout.close()
+        self._process.wait(STOP_WITHIN_S)
 
     def _order(self, line: str) -> None:
         assert self._process.stdin is not None
