@@ -12,7 +12,7 @@ import pytest
 from gateway import __version__
 from tests.api.planes import Plane, data_plane
 from tests.support import onnx_models
-from tests.support.repositories import add_version
+from tests.support.repositories import add_version, configure
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -79,6 +79,37 @@ async def test_a_models_configuration_leaves_the_rows_out_of_its_dims(plane: Pla
         ("w", "TYPE_INT64", [1]),
     ]
     assert (await plane.ask("GET", "/v2/models/text/config")).json["input"][0]["data_type"] == "TYPE_STRING"
+
+
+@pytest.mark.parametrize(
+    ("settings", "policy"),
+    [
+        ("", {"all": {}}),
+        ("versions = {latest = 2}", {"latest": {"num_versions": 2}}),
+        ("versions = [1, 3]", {"specific": {"versions": [1, 3]}}),
+    ],
+)
+async def test_a_models_configuration_says_what_its_owner_decided(
+    tmp_path: Path, settings: str, policy: dict[str, object]
+) -> None:
+    batching = "[batching]\nmax_rows = 8\nmax_queue_delay_ms = 1.5\n"
+    for name, model in (("shares", onnx_models.identity()), ("alone", onnx_models.mean_centred())):
+        add_version(tmp_path, name, 1, model)
+        configure(tmp_path, name, f"{settings}\n{batching}")
+    async with data_plane(tmp_path) as plane:
+        shares, alone = [(await plane.ask("GET", f"/v2/models/{name}/config")).json for name in ("shares", "alone")]
+    assert shares["version_policy"] == policy
+    assert shares["max_batch_size"] == 8
+    assert shares["dynamic_batching"]["max_queue_delay_microseconds"] == 1500
+    assert "dynamic_batching" not in alone
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v2/models"])
+async def test_the_list_of_models_names_what_can_be_asked_for(plane: Plane, path: str) -> None:
+    names = (await plane.ask("GET", path)).json["models"]
+    assert names == sorted(names)
+    assert {"echo", "text"} < set(names)
+    assert not {"broken", "waiting"} & set(names)
 
 
 async def test_statistics_count_what_was_answered(plane: Plane) -> None:
