@@ -9,6 +9,7 @@ import ctypes
 import logging
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,22 @@ log = logging.getLogger(__name__)
 
 _SUFFIX = "ExecutionProvider"
 _SILENT = 4
+_FILE_WORDS = frozenset(
+    {
+        "dir",
+        "directory",
+        "file",
+        "filepath",
+        "folder",
+        "lib",
+        "libraries",
+        "library",
+        "path",
+        "paths",
+        "prefix",
+        "profiling",
+    }
+)
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -161,6 +178,8 @@ def resolve_providers(execution: Execution) -> list[tuple[str, dict[str, str]]]:
                 f"execution provider '{provider.name}' is not part of the installed onnxruntime, "
                 f"which offers {', '.join(sorted(map(_short, available)))}"
             )
+        for key in provider.options:
+            _refuse_file_option(key)
         resolved.append((name, {key: str(value) for key, value in provider.options.items()}))
     return resolved
 
@@ -196,8 +215,15 @@ def _session_options(execution: Execution, *, needs_cpu: bool, name: str) -> ort
     if not needs_cpu:  # an operator the provider lacks must not slip to the CPU unseen
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     for key, value in execution.session_options.items():
+        _refuse_file_option(key)
         _set_option(options, key, value)
     return options
+
+
+def _refuse_file_option(key: str) -> None:
+    """Refuse options that write files or load libraries: whoever publishes models does not thereby gain that reach."""
+    if _FILE_WORDS & set(re.split(r"[._]", key.lower())):
+        raise LoadFailed(f"execution option '{key}' names a file or a library, which a model's settings may not do")
 
 
 def _set_option(options: ort.SessionOptions, key: str, value: Option) -> None:
