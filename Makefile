@@ -58,8 +58,8 @@ format: $(VENV)/test.stamp ## Format, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix-only
 	$(VENV)/bin/ruff format
 
-bench: $(VENV)/bench.stamp ## Compare with other servers, side by side (QUICK=1 takes a minute)
-	$(VENV)/bin/python -m loadtests.bench $(if $(QUICK),--quick) $(ARGS)
+bench: $(VENV)/bench.stamp ## Compare with plain servers, or with PEERS=1 with MLServer, Triton and others (QUICK=1 takes a minute)
+	$(VENV)/bin/python -m loadtests.bench $(if $(PEERS),--peers) $(if $(QUICK),--quick) $(ARGS)
 
 # The test lock is resolved first and binds the others, so that every pin is the same in all of them.
 LOCK = $(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
@@ -71,7 +71,7 @@ lock: $(VENV)-lock/bin/uv ## Resolve the locks again (UPGRADE=1 takes newer rele
 	$(LOCK) --extra gpu --constraint requirements-test.lock --output-file requirements-gpu.lock
 
 clean: ## Remove environments, caches and build outputs
-	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .bench .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: only Python and what the shell has built in --------------------------------

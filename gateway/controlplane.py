@@ -27,6 +27,8 @@ from gateway.inference.repository import (
     VersionFiles,
     VersionFolder,
 )
+from gateway.inference.triton_config import TritonModelConfig
+from gateway.inference.triton_execution import IgnoredSetting
 from gateway.messages import ModelVersion
 from gateway.telemetry.metrics import Metrics
 
@@ -52,12 +54,14 @@ class _Memory:
 
     Attributes:
         awaited: Per model the versions its first scan found that are still LOADING: its route waits for these alone.
+        ignored: Per model what of its config.pbtxt has no effect, as it was logged.
     """
 
     tried: dict[ModelVersion, _Tried] = field(default_factory=dict)
     wanted: set[ModelVersion] = field(default_factory=set)
     unwanted: set[ModelVersion] = field(default_factory=set)
     awaited: dict[str, set[int]] = field(default_factory=dict)
+    ignored: dict[str, tuple[IgnoredSetting, ...]] = field(default_factory=dict)
 
 
 class ControlPlane:
@@ -71,12 +75,14 @@ class ControlPlane:
         metrics: Metrics,
         *,
         wall_clock: Callable[[], float] = time.time,
+        scan_interval_s: float = SCAN_INTERVAL_S,
     ) -> None:
         self._repository = repository
         self._registry = registry
         self._dataplane = dataplane
         self._metrics = metrics
         self._wall_clock = wall_clock
+        self._scan_interval_s = scan_interval_s
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
         self._memory = _Memory()
         self._routes: dict[str, PublishedRoute] = {}
@@ -192,7 +198,7 @@ class ControlPlane:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(SCAN_INTERVAL_S)
+            await asyncio.sleep(self._scan_interval_s)
             try:
                 await self._scan()
             except LoadFailed as exc:
@@ -216,7 +222,17 @@ class ControlPlane:
                 elif (kept := self._registry.record(key)) is not None and kept.served is not None:
                     self._unload(key, "no longer selected by model.toml")
             self._memory.awaited.setdefault(folder.name, selected)
+            self._name_ignored(folder)
         self._publish_routes()
+
+    def _name_ignored(self, folder: ModelFolder) -> None:
+        """Say once of every config.pbtxt what of it has no effect here."""
+        ignored = folder.config.ignored if isinstance(folder.config, TritonModelConfig) else ()
+        if ignored != self._memory.ignored.get(folder.name, ()):
+            for setting in ignored:
+                facts = {"model": folder.name, "field": setting.field, "reason": setting.reason}
+                log.warning("triton_setting_ignored", extra=facts)
+            self._memory.ignored[folder.name] = ignored
 
     def _begin_load(self, folder: ModelFolder, version: VersionFolder) -> None:
         """Load in the background; the watcher goes on meanwhile."""
@@ -244,7 +260,9 @@ class ControlPlane:
         now = self._wall_clock()
         if version.is_settled(now):
             return True
-        reason = "waiting for model.onnx" if not version.has("model.onnx") else "waiting until the files stay unchanged"
+        reason = "waiting until the files stay unchanged"
+        if not version.has(version.model_file):
+            reason = f"waiting for {version.model_file}"
         if not version.may_still_change(now):
             return True
         if record is None or record.reason != reason:
@@ -314,6 +332,7 @@ class ControlPlane:
             record = VersionRecord(key, VersionState.FAILED, reason)
             log.error("version_failed", extra=facts)
         self._registry.put(record)
+        self._publish_routes()  # the model's route may have waited for this one
         return record
 
     def _unload(self, key: ModelVersion, reason: str) -> None:

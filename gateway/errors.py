@@ -125,6 +125,21 @@ class CannotStart(GatewayError):
     """The server could not start: what, where, what to do."""
 
 
+# --- publishing and asking ---------------------------------------------------------------------------
+
+
+class InvalidData(GatewayError):
+    """A data file cannot be read, or its columns do not fit the model's inputs."""
+
+
+class PublishRefused(GatewayError):
+    """A version cannot be put into the repository as asked."""
+
+
+class CallRefused(GatewayError):
+    """A running gateway refused a call of the command line."""
+
+
 def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is not known at `where`, with the nearest known name.
 
@@ -161,7 +176,42 @@ class InsufficientBaseline(GatewayError):
     """Too few windows were declared in control to calibrate on."""
 
 
-# --- the store ------------------------------------------------------------------------------------
+# --- routes ----------------------------------------------------------------------------------------
+
+
+class InvalidRoute(RequestError):
+    """A route document, or a change to one, breaks the rules.
+
+    Attributes:
+        errors: Every fault found, as (JSON pointer into the document, what is wrong there).
+    """
+
+    def __init__(self, route: str, errors: tuple[tuple[str, str], ...]) -> None:
+        faults = "; ".join(f"{pointer or 'the document'}: {detail}" for pointer, detail in errors)
+        super().__init__(f"route '{route}': {faults}")
+        self.route = route
+        self.errors = errors
+
+
+class UnknownRoute(RequestError):
+    """The store holds no route of that name, or not that revision of it."""
+
+
+class RevisionMismatch(GatewayError):
+    """The route is not at the revision the writer expected; nothing was written.
+
+    Attributes:
+        expected: The entity tag the writer stated, None for "there is no such route".
+        current: The entity tag of the route as stored, None when there is no such route.
+    """
+
+    def __init__(self, route: str, *, expected: str | None, current: str | None) -> None:
+        said = f"revision {expected}" if expected else "no such route"
+        found = f"revision {current}" if current else "no such route"
+        super().__init__(f"route '{route}': expected {said}, found {found}")
+        self.route = route
+        self.expected = expected
+        self.current = current
 
 
 class StoreUnavailable(Unavailable):
@@ -174,3 +224,22 @@ class StoreUnavailable(Unavailable):
     def __init__(self, detail: str, *, outcome: Literal["not_written", "unknown"]) -> None:
         super().__init__(detail)
         self.outcome = outcome
+
+
+class StoreRegressed(GatewayError):
+    """The store went back, or changed what it had said; its route is not obeyed until somebody adopts it.
+
+    Attributes:
+        known: The entity tag this replica obeys.
+        stored: The entity tag the store holds, None when what it holds cannot be read.
+    """
+
+    def __init__(self, route: str, detail: str, *, known: str | None, stored: str | None) -> None:
+        super().__init__(f"route '{route}': {detail}")
+        self.route = route
+        self.known = known
+        self.stored = stored
+
+
+class UnreadableRevision(GatewayError):
+    """The store holds a revision that this release cannot serve; the text is the reason."""

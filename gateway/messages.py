@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-"""A tensor of any of the protocol's datatypes; BYTES are object arrays of `str` or `bytes`."""
+"""A tensor of any of the protocol's datatypes; BYTES are object arrays of `str`."""
 
 Tensors = Mapping[str, Array]
 

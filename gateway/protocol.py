@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -22,10 +22,13 @@ from gateway.api.problems import Headers, error_body, status_of
 from gateway.errors import BodyTimeout, GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
 from gateway.settings import LimitSettings
 
-SHORT_WAY_BYTES = 262_144
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+SHORT_WAY_BYTES = 4_194_304
 """Inference requests up to this size are answered without ASGI, which costs as much as all the rest together."""
 
 _IDLE_GRACE_S = 0.5
+_LINGER_S = 1.0
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -46,7 +49,7 @@ class ShortCycle(RequestResponseCycle):
         self.transport = protocol.transport
         self.keep_alive = protocol.parser.should_keep_alive()
         self.on_response = protocol.on_response_complete
-        self.body = bytearray()
+        self.pieces: list[bytes] = []  # joined once; a single piece is not even copied
         self.more_body = True
         self.disconnected = False
         self.response_started = False
@@ -56,7 +59,9 @@ class ShortCycle(RequestResponseCycle):
 
     def begin(self) -> None:
         """Hand the whole request to the desk; its answer comes with a callback, without a task."""
-        begun = self.exchange.desk.begin(self.parts, self.headers, bytes(self.body))
+        self.more_body = False
+        begun = self.exchange.desk.begin(self.parts, self.headers, b"".join(self.pieces))
+        self.pieces.clear()
         if isinstance(begun, HttpResponse):
             self.write(begun)
         else:
@@ -118,23 +123,32 @@ class BoundedProtocol(HttpToolsProtocol):
         self.idle_since: float | None = None
         self._head_bytes = 0
         self._chunk_bytes = 0
+        self._begun_in_bytes = 0
         self._in_head = False
+        self._in_tail = False
+        self._tail_bytes = 0
+        self._is_refused = False
+        self._running: RequestResponseCycle | None = None
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
             self.refuse(Overloaded(f"{self.limits.max_connections} connections are open already"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up the request whose client has gone."""
+        """Give up the request whose client has gone; it need not be the last one that arrived."""
         super().connection_lost(exc)
-        if self._is_idle():
+        running = self._running
+        if running is None or running.response_complete:
             return
-        if isinstance(self.cycle, ShortCycle):
-            self.cycle.abandon()
-        elif (task := cast("MutableMapping[str, Any]", self.cycle.scope).get(TASK)) is not None:
+        running.disconnected = True
+        if isinstance(running, ShortCycle):
+            running.abandon()
+        elif (task := cast("MutableMapping[str, Any]", running.scope).get(TASK)) is not None:
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; nothing a client sends may raise out of here."""
+        if self._is_refused:
+            return
         if self.transport.is_closing():
             return
         self.idle_since = None
@@ -146,13 +160,18 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self.receiving_since is None:
             self.receiving_since = time.monotonic()
         self._chunk_bytes = len(data)
+        was_in_tail = self._in_tail
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # the request itself is answered, the other protocol is not spoken
+        except httptools.HttpParserUpgrade as exc:
+            self._decline_upgrade(data[exc.args[0] :])
         except httptools.HttpParserError as exc:
             reason = exc.__context__ if isinstance(exc.__context__, GatewayError) else None
             self.refuse(reason or InvalidRequest(f"not an HTTP/1.1 request: {exc}"))
+        if was_in_tail and self._in_tail:
+            self._tail_bytes += len(data)
+            if self._tail_bytes > self.limits.max_header_bytes:
+                self.refuse(self._headers_error())
 
     def on_message_begin(self) -> None:
         """Start the clock of one request. What only ASGI needs is made when it is known to be needed."""
@@ -161,20 +180,32 @@ class BoundedProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._in_head = True
         self._head_bytes = 0
+        self._begun_in_bytes = self._chunk_bytes
         self.receiving_since = time.monotonic()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what follows the body is none, whatever it calls itself."""
+        if not self._in_head:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Check the header block as a whole, and choose the way."""
         self._in_head = False
-        if self._head_bytes + self._chunk_bytes > self.limits.max_header_bytes:
+        if self._begun_in_bytes + self._head_bytes > self.limits.max_header_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self.limits.max_header_bytes:
                 raise self._headers_error()
         names = [name for name, _ in self.headers]
         if names.count(b"host") != 1 and self.parser.get_http_version() == "1.1":
             raise InvalidRequest("expected exactly one Host header")
-        if self.exchange is not None and self.url.endswith(b"/infer") and self._may_go_short(names):
-            self.cycle = ShortCycle(self, self.exchange, self.url.decode("latin-1").split("/"))
+        if self.parser.should_upgrade():
+            return
+        if self.exchange is not None and self.url.endswith((b"/infer", b":predict")) and self._may_go_short(names):
+            self._running = self.cycle = ShortCycle(self, self.exchange, self.url.decode("latin-1").split("/"))
         else:
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
@@ -182,16 +213,25 @@ class BoundedProtocol(HttpToolsProtocol):
             self.scope["headers"] = headers
             super().on_headers_complete()
 
+    def on_chunk_header(self) -> None:
+        """Expect the chunk's data; behind the last chunk only trailers follow."""
+        self._in_tail = True
+        self._tail_bytes = 0
+
     def on_body(self, body: bytes) -> None:
         """Collect a piece of the body."""
+        self._in_tail = False
         if type(self.cycle) is ShortCycle:
-            self.cycle.body += body
+            self.cycle.pieces.append(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Stop the clock; a request on the short way is answered now."""
+        if self.parser.should_upgrade():
+            return
         self.receiving_since = None
+        self._in_tail = False
         if type(self.cycle) is ShortCycle:
             self.cycle.begin()
         else:
@@ -203,8 +243,19 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
-        self.flow.resume_reading()
+        if not self.flow.write_paused:
+            self.flow.resume_reading()
         self.idle_since = time.monotonic()
+
+    def pause_writing(self) -> None:
+        """Take no further requests from a client that does not read its answers."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Take requests again."""
+        super().resume_writing()
+        self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """Close soon: a request that is on its way to an idle connection is still answered."""
@@ -215,34 +266,65 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def refuse(self, error: GatewayError) -> None:
         """Answer an error outside any application, if no answer has begun, and close."""
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
+        self._is_refused = True
+        self.receiving_since = None
         self.count_refusal(error)
+        if self.pipeline or not (self._is_idle() or self.cycle.more_body):  # requests before it get their own answers
+            self.cycle.keep_alive = False
+            if self.pipeline and self.cycle.more_body:
+                self.pipeline[0] = (self.cycle, _refusal(error))
+            return
         if self._is_idle() or not self.cycle.response_started:
             status, body = status_of(error), error_body(error)
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self.transport.write(_STATUS_LINES[status] + head + body)
-        self.transport.close()
+        # Closing before all is read would reset the connection, and the answer would be lost with it.
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
 
     def sweep(self, now: float) -> None:
         """Refuse a request that has been arriving for too long; close a connection that was idle for too long."""
         if self.idle_since is not None and now - self.idle_since > self.timeout_keep_alive:
+            if self.flow.write_paused:  # its answers would never leave
+                self.transport.abort()
             self.transport.close()
         elif self.receiving_since is not None and now - self.receiving_since > self.limits.body_timeout_s:
+            if not self._in_head and self._running is not None and self._running.response_complete:
+                self.transport.close()  # the rest of a request that was refused before it was whole
+                return
             self.refuse(BodyTimeout(f"the request did not arrive within {self.limits.body_timeout_s:g} s"))
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read a request once more without its wish for another protocol, for which the parser would drop its body."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self.refuse(InvalidRequest("CONNECT is for proxies"))
+            return
+        line = b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())
+        kept = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.data_received(b"".join((line, *kept, b"\r\n", rest)))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Application) -> None:
+        """Know the request that is being answered."""
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _may_go_short(self, names: list[bytes]) -> bool:
         """Tell whether this is a plain POST of known, moderate size on a connection that waits for nothing else."""
         if not self._is_idle() or b"content-length" not in names or b"content-encoding" in names:
             return False
-        if self.expect_100_continue or b"%" in self.url or not is_infer(self.url.decode("latin-1").split("/")):
+        url = self.url
+        if self.expect_100_continue or b"%" in url or b"?" in url or not is_infer(url.decode("latin-1").split("/")):
             return False
         length = self.headers[names.index(b"content-length")][1]
         return (
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and int(length) <= min(SHORT_WAY_BYTES, self.limits.max_body_bytes)
-            and not self.parser.should_upgrade()
         )
 
     def _is_idle(self) -> bool:
@@ -258,3 +340,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _headers_error(self) -> HeadersTooLarge:
         return HeadersTooLarge(f"the headers have more than {self.limits.max_header_bytes} bytes")
+
+
+def _refusal(error: GatewayError) -> Application:
+    """Make an application that answers any request with the error and closes."""
+
+    async def refuse(_: object, __: object, send: Callable[[MutableMapping[str, Any]], Awaitable[None]]) -> None:
+        body = error_body(error)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": status_of(error), "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return refuse

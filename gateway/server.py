@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import time
@@ -67,9 +68,11 @@ def run(settings: Settings) -> None:
             f"--admin-host {server.admin_host}: the admin plane listens off loopback only with tokens, "
             "which this release does not have; use 127.0.0.1"
         )
-    data_socket = _bind(server.host, server.port, "--port")
-    admin_socket = _bind(server.admin_host, server.admin_port, "--admin-port")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        _bind(server.host, server.port, "") as data_socket,
+        _bind(server.admin_host, server.admin_port, "admin-") as admin_socket,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         runner.run(_serve(settings, data_socket, admin_socket))
 
 
@@ -157,16 +160,21 @@ def _listener(gateway: Gateway, app: Application, exchange: Exchange | None) -> 
     )
 
 
-def _bind(host: str, port: int, flag: str) -> socket.socket:
+def _bind(host: str, port: int, plane: str) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(_BACKLOG)
-        listening.setblocking(False)
+        with contextlib.ExitStack() as closing:
+            listening = closing.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+            listening.setblocking(False)
+            closing.pop_all()
     except OSError as exc:
-        raise CannotStart(f"cannot listen on {host}:{port}: {exc.strerror}; choose another with {flag}") from exc
+        flag = "port" if exc.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
+        raise CannotStart(
+            f"cannot listen on {host}:{port}: {exc.strerror}; choose another with --{plane}{flag}"
+        ) from exc
     return listening
 
 

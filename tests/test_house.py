@@ -13,9 +13,19 @@ PACKAGE = Path(__file__).parents[1] / "gateway"
 
 # Top to bottom; a module may import its own tier and every tier below it.
 TIERS = (
-    {"__main__", "cli", "app", "server", "protocol"},
+    {"__main__", "cli", "app", "server", "protocol", "admin_client", "tables"},
     {"api"},
-    {"dataplane", "controlplane", "shadowing", "publishing"},
+    {
+        "dataplane",
+        "controlplane",
+        "shadowing",
+        "publishing",
+        "candidate",
+        "staging",
+        "data_files",
+        "checking",
+        "version_check",
+    },
     {"routing", "inference", "monitoring"},
     {"store", "telemetry"},
     {"errors", "messages", "settings", "toml_files", "__init__", "__version__"},
@@ -27,6 +37,7 @@ OWNERS = {
     "onnx": ("inference/",),
     "onnxruntime": ("inference/session.py",),
     "prometheus_client": ("telemetry/metrics.py",),
+    "pyarrow": ("data_files.py",),
     "redis": ("store/redis_connection.py",),
     "scipy": ("monitoring/",),
     "starlette": ("api/", "app.py"),

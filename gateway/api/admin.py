@@ -10,18 +10,20 @@ from collections.abc import Awaitable, Callable
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.api.exchange import Exchange
 from gateway.api.infer import HttpResponse
 from gateway.api.openapi import admin_description
-from gateway.api.problems import Headers, error_body, extra_headers, status_of
+from gateway.api.problems import CLIENT_CLOSED, Headers, error_body, extra_headers, status_of
 from gateway.api.v2 import Json, signature_json
 from gateway.controlplane import ControlPlane
 from gateway.errors import GatewayError, InferenceFailed, TooLarge, UnknownModel
+from gateway.inference.model_config import ModelConfig
 from gateway.inference.registry import VersionRecord
+from gateway.inference.triton_config import TritonModelConfig
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 
 _MAX_BODY_BYTES = 1_048_576
@@ -82,7 +84,12 @@ def admin_app(controlplane: ControlPlane, exchange: Exchange, metrics: Metrics) 
             Route("/admin/v1/models/{model}/versions/{version}/{action:str}", _known_actions(change), methods=["POST"]),
             Route("/v2/repository/{rest:path}", repository, methods=methods),
         ],
-        exception_handlers={GatewayError: _refuse, HTTPException: _not_found, Exception: _crashed},
+        exception_handlers={
+            GatewayError: _refuse,
+            HTTPException: _not_found,
+            ClientDisconnect: _gone,
+            Exception: _crashed,
+        },
     )
     app.router.redirect_slashes = False  # no client of the protocol follows redirects
     return app
@@ -110,6 +117,10 @@ async def _refuse(_: Request, error: Exception) -> Response:
     if not isinstance(error, GatewayError):
         raise TypeError(f"expected a GatewayError, got {error!r}")
     return _carry(HttpResponse(status_of(error), extra_headers(error), error_body(error)))
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED)  # nobody reads it, and it is no fault worth a traceback
 
 
 async def _crashed(request: Request, error: Exception) -> Response:
@@ -161,7 +172,12 @@ def _describe(record: VersionRecord) -> Json:
         "memory": {"file_bytes": loaded.file_bytes, "grown_bytes": loaded.grown_bytes},
         "load_s": round(loaded.load_s, 6),
         "manifest": _lineage(record),
+        "warnings": _warnings(loaded.config),
     }
+
+
+def _warnings(config: ModelConfig) -> list[str]:
+    return [str(setting) for setting in config.ignored] if isinstance(config, TritonModelConfig) else []
 
 
 def _lineage(record: VersionRecord) -> Json | None:

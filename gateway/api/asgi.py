@@ -43,10 +43,11 @@ class Door:
         scope[TASK] = asyncio.current_task()
         headers: Headers = scope["headers"]
         try:
+            self._check_announced(headers)  # before a client that waits for 100 Continue is told to go on
             message = await receive()
             body: bytes = message.get("body", b"")
             if message.get("more_body", False) or len(body) > self._limits.max_body_bytes:
-                body = await self._read_rest(body, headers, receive)
+                body = await self._read_rest(body, receive)
             elif message["type"] == "http.disconnect":
                 return
             response = await self._exchange.answer(scope["method"], scope["path"], headers, body)
@@ -58,12 +59,15 @@ class Door:
             return
         await self._respond(response, send)
 
-    async def _read_rest(self, first: bytes, headers: Headers, receive: Receive) -> bytes:
-        """Collect a body that came in pieces, refusing it as soon as it is too large."""
+    def _check_announced(self, headers: Headers) -> None:
         limit = self._limits.max_body_bytes
         announced = next((value for name, value in headers if name == b"content-length"), b"0")
         if announced.isdigit() and int(announced) > limit:
             raise TooLarge(f"the body has {announced.decode()} bytes, at most {limit} are taken")
+
+    async def _read_rest(self, first: bytes, receive: Receive) -> bytes:
+        """Collect a body that came in pieces, refusing it as soon as it is too large."""
+        limit = self._limits.max_body_bytes
         chunks = [first]
         total = len(first)
         more = True

@@ -14,11 +14,19 @@ from typing import TypeVar
 import msgspec
 import orjson
 
-from gateway.api import v2
+from gateway.api import v1, v2
 from gateway.api.compression import MIN_BYTES, choose_encoding, deflate, inflate
-from gateway.api.infer import HttpResponse, InferDesk, error_response, is_infer, json_response, version_in
+from gateway.api.infer import (
+    HttpResponse,
+    InferDesk,
+    address_of,
+    error_response,
+    is_infer,
+    json_response,
+    version_in,
+)
 from gateway.api.openapi import data_description
-from gateway.api.problems import REASON, Headers
+from gateway.api.problems import REASON, Headers, status_of
 from gateway.controlplane import ControlPlane
 from gateway.dataplane import DataPlane
 from gateway.errors import (
@@ -30,7 +38,7 @@ from gateway.errors import (
     NotSupported,
     UnknownPath,
 )
-from gateway.inference.registry import ServedVersion
+from gateway.inference.registry import ServedVersion, VersionRecord, VersionState
 from gateway.settings import LimitSettings
 
 T = TypeVar("T")
@@ -68,9 +76,9 @@ class Exchange:
             _allow(method, "POST")
             encoding = next((value for name, value in headers if name == b"content-encoding"), b"")
             if encoding:
-                self._dataplane.endpoint(parts[3], version_in(parts))  # an unknown name is the first thing to say
+                self._dataplane.endpoint(*address_of(parts))  # an unknown name is the first thing to say
                 body = await self._inflate(body, encoding)
-        except GatewayError as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
             return self.refuse(exc, headers, path=path)
         begun = self.desk.begin(parts, headers, body)
         if isinstance(begun, HttpResponse):
@@ -99,10 +107,10 @@ class Exchange:
         sizes = [(b"content-encoding", encoding.encode()), (b"content-length", b"%d" % len(body))]
         return HttpResponse(response.status, kept + sizes, body)
 
-    def refuse(self, error: GatewayError, headers: Headers, *, path: str = "") -> HttpResponse:
-        """Answer with an error; with the path of an inference request it is also counted."""
+    def refuse(self, error: Exception, headers: Headers, *, path: str = "") -> HttpResponse:
+        """Answer with an error; with the path of an inference request, or as a fault of ours, it is also counted."""
         supplied = next((value for name, value in headers if name == b"x-request-id"), None)
-        if path.endswith("/infer"):
+        if is_infer(path.split("/")) or not isinstance(error, GatewayError):
             return self.desk.failure(error, None, self.desk.request_id(supplied))
         return error_response(error, self.desk.request_id(supplied))
 
@@ -139,15 +147,21 @@ class Exchange:
             case ["openapi.json"]:
                 _allow(method, "GET")
                 return _json(data_description())
+            case ["v2", "trace", "setting"] | ["v2", "models", _, "trace", "setting"] | ["v2", "logging"]:
+                raise NotSupported("the trace and logging extensions are not supported; see 'extensions' in /v2")
             case ["v2", "models", "stats"]:
                 _allow(method, "GET")
                 return _json({"model_stats": self._statistics(None, None)})
-            case ["v2", "models", *_]:
-                return self._model(method, parts)
+            case ["v1" | "v2", "models"]:
+                _allow(method, "GET")
+                return _json({"models": self._names()})
+            case ["v1" | "v2" as protocol, "models", _, *_]:
+                return self._model_v1(method, parts) if protocol == "v1" else self._model(method, parts)
+            case [""]:  # what KServe's v1 client takes for liveness
+                _allow(method, "GET")
+                return _json({"status": "alive"})
             case ["v2", "repository", *rest]:
                 return await self.answer_repository(method, rest, body, may_change=self._repository_control)
-            case ["v2", "trace", "setting"] | ["v2", "logging"]:
-                raise NotSupported("the trace and logging extensions are not supported; see 'extensions' in /v2")
             case ["v2", "systemsharedmemory" | "cudasharedmemory", *_]:
                 raise NotSupported("shared memory is not supported; send tensors in the body")
             case _:
@@ -159,7 +173,7 @@ class Exchange:
         name = parts[3]
         action = parts[6:] if version is not None else parts[4:]
         if action not in ([], ["ready"], ["config"], ["stats"]):
-            if action in (["trace", "setting"], ["generate"], ["generate_stream"]):
+            if action in (["generate"], ["generate_stream"]):
                 raise NotSupported(f"the extension behind '{action[0]}' is not supported; see 'extensions' in /v2")
             raise UnknownPath(f"no such path: {'/'.join(parts)[:200]}")
         _allow(method, "GET")
@@ -176,6 +190,33 @@ class Exchange:
             return _json(v2.model_configuration(name, served))
         versions = [version] if version is not None else self._controlplane.registry.ready_versions(name)
         return _json(v2.model_metadata(name, served, versions or [served.key.version]))
+
+    def _model_v1(self, method: str, parts: list[str]) -> HttpResponse:
+        """Answer what stands below /v1/models/{m}[/versions/{n}], but for predictions."""
+        parts, verb = v1.split_verb(parts)
+        version = version_in(parts[:-1] if parts[-1] == "metadata" else parts)
+        name = parts[3]
+        action = parts[6:] if version is not None else parts[4:]
+        if verb or action not in ([], ["metadata"]):
+            raise UnknownPath(f"no such path: {'/'.join(parts)[:200]}{verb and f':{verb[:50]}'}")
+        _allow(method, "GET")
+        if action:
+            served = self._dataplane.endpoint(name, version).served
+            return _json(v1.model_metadata(name, served.key.version, served.loaded.signature))
+        records = [r for r in self._controlplane.registry.versions(name) if version in (None, r.key.version)]
+        try:
+            served = self._dataplane.endpoint(name, version).served
+        except NotReady as exc:
+            status = v1.model_status(name, records, ready=False) | {"error": str(exc)}
+            return _json(status, status=status_of(exc))
+        if not records:  # a route that is no model
+            records = [VersionRecord(served.key, VersionState.READY)]
+        return _json(v1.model_status(name, records, ready=True))
+
+    def _names(self) -> list[str]:
+        """List what can be asked for by name: routes, and models with a READY version."""
+        ready = {record.key.model for record in self._controlplane.registry if record.served is not None}
+        return sorted(ready | self._controlplane.routes.keys())
 
     def _statistics(self, name: str | None, version: int | None) -> list[v2.Json]:
         """Report every READY version of the model, of one version, or of all models."""

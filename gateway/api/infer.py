@@ -13,8 +13,9 @@ import time
 
 import msgspec
 
-from gateway.api.payload import DecodedRequest, Limits, decode_request, encode_response
+from gateway.api.payload import DecodedRequest, Limits, decode_request
 from gateway.api.problems import CLIENT_CLOSED, REASON, Headers, error_body, extra_headers, status_of
+from gateway.api.v1 import PREDICT, decode_predict, split_verb
 from gateway.dataplane import DataPlane, Endpoint
 from gateway.errors import GatewayError, InferenceFailed, InvalidRequest, UnknownModel, UnknownPath
 from gateway.inference.batcher import Answer
@@ -102,13 +103,12 @@ class InferCall:
     def _encode(self, outputs: dict[str, Array], timings: Timings) -> HttpResponse:
         request = self._request
         endpoint = self.endpoint
-        content, json_length = encode_response(
-            self._name,
-            str(endpoint.served.key.version),
-            request.id or self._request_id.decode(),
+        content, json_length = request.encode(
             outputs,
-            signature=endpoint.signature,
-            binary=request.binary,
+            endpoint.signature,
+            model_name=self._name,
+            version=str(endpoint.served.key.version),
+            request_id=self._request_id.decode(),
         )
         headers = [
             JSON if json_length is None else _BINARY,
@@ -147,16 +147,11 @@ class InferDesk:
         given = {name: value for name, value in headers if name in _HEADERS_READ}
         request_id = self.request_id(given.get(b"x-request-id"))
         endpoint: Endpoint | None = None
+        name = ""
         try:
-            endpoint = self._dataplane.endpoint(parts[3], version_in(parts))
-            length = given.get(b"inference-header-content-length")
-            request = decode_request(
-                body,
-                None if length is None else _header_length(length),
-                endpoint.signature,
-                self._payload_limits,
-                model=endpoint.model,
-            )
+            name, version = address_of(parts)
+            endpoint = self._dataplane.endpoint(name, version)
+            request = self._decode(parts[1], given, body, endpoint)
             assigned_by = endpoint.assigned_by(
                 routing_key=_text_of(given.get(b"x-routing-key")) or _routing_key(request),
                 override=_text_of(given.get(b"x-gateway-variant")),
@@ -170,13 +165,26 @@ class InferDesk:
         return InferCall(
             self,
             endpoint,
-            name=parts[3],
+            name=name,
             given=given,
             request_id=request_id,
             began=began,
             request=request,
             assigned_by=assigned_by,
             answer=answer,
+        )
+
+    def _decode(self, protocol: str, given: dict[bytes, bytes], body: bytes, endpoint: Endpoint) -> DecodedRequest:
+        """Read a body as the protocol writes it."""
+        if protocol == "v1":
+            return decode_predict(body, endpoint.signature, self._payload_limits, model=endpoint.model)
+        length = given.get(b"inference-header-content-length")
+        return decode_request(
+            body,
+            None if length is None else _header_length(length),
+            endpoint.signature,
+            self._payload_limits,
+            model=endpoint.model,
         )
 
     def failure(
@@ -214,18 +222,27 @@ class InferDesk:
         if parameter is not None:
             if type(parameter) is not int or parameter < 0:
                 raise InvalidRequest("parameter 'timeout': expected a whole number of microseconds")
-            if parameter:
-                timeout_s = min(timeout_s, parameter / 1e6)
+            if 0 < parameter < timeout_s * 1e6:  # an integer of JSON may be too large to become a float
+                timeout_s = parameter / 1e6
         return timeout_s
 
 
 def is_infer(parts: list[str]) -> bool:
-    """Tell whether a split path has the form of an infer path."""
-    return parts[-1] == "infer" and parts[1:3] == ["v2", "models"] and len(parts) in (5, 7)
+    """Tell whether a split path has the form of an infer path of v2, or of a predict path of v1."""
+    if parts[-1] == "infer":
+        return parts[1:3] == ["v2", "models"] and len(parts) in (5, 7)
+    return parts[-1].endswith(PREDICT) and parts[1:3] == ["v1", "models"] and len(parts) in (4, 6)
+
+
+def address_of(parts: list[str]) -> tuple[str, int | None]:
+    """Return the name and the version that an infer path asks for; see version_in."""
+    if parts[1] == "v1":
+        parts, _ = split_verb(parts)
+    return parts[3], version_in(parts)
 
 
 def version_in(parts: list[str]) -> int | None:
-    """Return the version that a path below /v2/models/{m} pins, or None.
+    """Return the version that a path below /v2/models/{m} or /v1/models/{m}, without its verb, pins, or None.
 
     Raises:
         UnknownPath: the path has another form, or the version is no number.

@@ -1,84 +1,26 @@
 """OpenAPI 3.1 descriptions of both planes, each served by its own listener.
 
-Written beside the code it describes; a test walks the paths and statuses of both against the running server.
+Written beside the code it describes; tests hold every answer they see against them.
 """
 
 from __future__ import annotations
 
 from gateway import __version__
+from gateway.api.schemas import ADMIN, DATA, Json, ref
 
-Json = dict[str, object]
-
-_ERROR: Json = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {"error": {"type": "string", "description": "Who, what was expected, what was got."}},
-}
-_SCALARS: Json = {"type": ["object", "null"], "additionalProperties": {"type": ["string", "number", "boolean", "null"]}}
-_DATATYPES = [
-    *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
-    *("FP16", "BF16", "FP32", "FP64", "BYTES"),
-]
-_INFER_REQUEST: Json = {
-    "type": "object",
-    "required": ["inputs"],
-    "properties": {
-        "id": {"type": ["string", "null"]},
-        "parameters": _SCALARS,
-        "inputs": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "shape", "datatype"],
-                "properties": {
-                    "name": {"type": "string"},
-                    "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-                    "datatype": {"type": "string", "enum": _DATATYPES},
-                    "parameters": _SCALARS,
-                    "data": {"type": "array", "description": "Flat, or nested as the shape says; null is NaN."},
-                },
-            },
-        },
-        "outputs": {
-            "type": ["array", "null"],
-            "items": {
-                "type": "object",
-                "required": ["name"],
-                "properties": {"name": {"type": "string"}, "parameters": _SCALARS},
-            },
-        },
-    },
-}
-_INFER_RESPONSE: Json = {
-    "type": "object",
-    "required": ["id", "model_name", "model_version", "outputs"],
-    "properties": {
-        "id": {"type": "string"},
-        "model_name": {"type": "string", "description": "The name that was asked for."},
-        "model_version": {"type": "string", "description": "The version that answered."},
-        "outputs": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "shape", "datatype"],
-                "properties": {
-                    "name": {"type": "string"},
-                    "shape": {"type": "array", "items": {"type": "integer"}},
-                    "datatype": {"type": "string", "enum": _DATATYPES},
-                    "parameters": _SCALARS,
-                    "data": {"type": "array", "description": "Flat, row-major; null where a float is not finite."},
-                },
-            },
-        },
-    },
-}
-_INFER_ERRORS = {
-    400: "The request is wrong.",
-    404: "No such model or version, or unloaded.",
+_EVERYWHERE = {
+    400: "Not a request in HTTP/1.1.",
     408: "The request did not arrive whole in time.",
+    413: "The body is too large.",
+    431: "The headers are too large.",
+    500: "A fault of the gateway's own, logged with the request's id.",
+    503: "Too many connections; Retry-After says when to try again.",
+}
+_UNKNOWN = {404: "No such model or version, or unloaded.", 503: "Known but not READY."}
+_INFER_ERRORS = _UNKNOWN | {
+    400: "The request is wrong.",
     413: "The body, a tensor, or more rows than the queue can ever hold.",
     415: "The content encoding is neither gzip nor deflate.",
-    431: "The headers are too large.",
     500: "The model failed on these inputs.",
     503: "Overloaded, or known but not READY; Retry-After says when to try again.",
     504: "The deadline passed.",
@@ -95,113 +37,142 @@ _VERSION: Json = {
 def data_description() -> Json:
     """Describe the data plane."""
     paths: dict[str, Json] = {
-        "/v2": {"get": _get("The server and its extensions")},
-        "/v2/health/live": {"get": _get("Whether the process runs")},
-        "/v2/health/ready": {"get": _get("Whether traffic may come", {503: "Not ready."})},
-        "/v2/models/stats": {"get": _get("Statistics of every READY version")},
-        "/openapi.json": {"get": _get("This description")},
+        "/v2": {"get": _get("The server and its extensions", "ServerMetadata")},
+        "/v2/": {"get": _get("The server and its extensions", "ServerMetadata")},
+        "/v2/health/live": {"get": _get("Whether the process runs", "Live")},
+        "/v2/health/ready": {"get": _get("Whether traffic may come", "Ready", refusal="Ready")},
+        "/v2/models": {"get": _get("Names that can be asked for", "ModelNames")},
+        "/v2/models/stats": {"get": _get("Statistics of every READY version", "Statistics")},
+        "/": {"get": _get("Whether the process runs, as KServe's v1 client asks", "Alive")},
+        "/v1/models": {"get": _get("Names that can be asked for", "ModelNames")},
+        "/openapi.json": {"get": _get("This description", "Description")},
         **_repository_paths({403: "Switched off here; use the admin port."}),
     }
-    for base, parameters in (
-        ("/v2/models/{model}", [_MODEL]),
-        ("/v2/models/{model}/versions/{version}", [_MODEL, _VERSION]),
-    ):
-        unknown = {404: "No such model or version, or unloaded.", 503: "Known but not READY."}
-        paths[base] = {"parameters": parameters, "get": _get("Inputs and outputs", unknown)}
-        paths[f"{base}/ready"] = {"parameters": parameters, "get": _get("Whether it is READY", unknown)}
-        paths[f"{base}/config"] = {"parameters": parameters, "get": _get("Settings, as Triton writes them", unknown)}
-        paths[f"{base}/stats"] = {"parameters": parameters, "get": _get("Counters since the load", unknown)}
-        paths[f"{base}/infer"] = {"parameters": parameters, "post": _infer()}
-    return _document("onnx-gateway data plane", paths)
+    for pinned, parameters in (("", [_MODEL]), ("/versions/{version}", [_MODEL, _VERSION])):
+        v2, v1 = f"/v2/models/{{model}}{pinned}", f"/v1/models/{{model}}{pinned}"
+        operations: dict[str, Json] = {
+            v2: {"get": _get("Inputs and outputs", "ModelMetadata", _UNKNOWN)},
+            f"{v2}/ready": {"get": _get("Whether it is READY", "ModelReady", _UNKNOWN, refusal="ModelReady")},
+            f"{v2}/config": {"get": _get("Settings, as Triton writes them", "ModelConfiguration", _UNKNOWN)},
+            f"{v2}/stats": {"get": _get("Counters since the load", "Statistics", _UNKNOWN)},
+            f"{v2}/infer": {"post": _infer()},
+            v1: {"get": _get("States of its versions", "ModelStatus", _UNKNOWN)},
+            f"{v1}/metadata": {"get": _get("Inputs and outputs", "ModelSignature", _UNKNOWN)},
+            f"{v1}:predict": {"post": _predict()},
+        }
+        paths |= {path: {"parameters": parameters, **operation} for path, operation in operations.items()}
+    return _document("onnx-gateway data plane", paths, DATA)
 
 
 def admin_description() -> Json:
     """Describe the admin plane."""
-    change_errors = {400: "The version cannot be loaded; the text says why.", 404: "No such model or version."}
-    model_paths: dict[str, Json] = {
-        f"/admin/v1/models/{{model}}/versions/{{version}}/{action}": {
-            "parameters": [_MODEL, _VERSION],
-            "post": _operation(
-                f"{action.capitalize()} a version on this replica", errors=change_errors | {409: "In use."}
-            ),
-        }
-        for action in ("load", "unload")
+    change_errors = {
+        400: "The version cannot be loaded; the text says why.",
+        404: "No such model or version.",
+        409: "In use.",
     }
     paths: dict[str, Json] = {
-        "/livez": {"get": _get("Whether the process runs; depends on nothing else")},
-        "/readyz": {"get": _get("Whether traffic may come", {503: "Not ready."})},
-        "/metrics": {
-            "get": {
-                "summary": "Prometheus text",
-                "responses": {"200": {"description": "Every series.", "content": {"text/plain": {}}}},
-            }
-        },
-        "/openapi.json": {"get": _get("This description")},
-        "/admin/v1/models": {"get": _get("Models, versions, states, reasons, signatures, batching, memory")},
-        **model_paths,
+        "/livez": {"get": _get("Whether the process runs; depends on nothing else", "Live")},
+        "/readyz": {"get": _get("Whether traffic may come", "Ready", refusal="Ready")},
+        "/metrics": {"get": _operation("Prometheus text", {}, {"text/plain": {"schema": {"type": "string"}}})},
+        "/openapi.json": {"get": _get("This description", "Description")},
+        "/admin/v1/models": {"get": _get("Models: states, reasons, signatures, batching, memory", "Models")},
         **_repository_paths({}),
     }
-    return _document("onnx-gateway admin plane", paths)
+    for action in ("load", "unload"):
+        operation = _operation(f"{action.capitalize()} a version on this replica", change_errors, _json("Models"))
+        path = f"/admin/v1/models/{{model}}/versions/{{version}}/{action}"
+        paths[path] = {"parameters": [_MODEL, _VERSION], "post": operation}
+    return _document("onnx-gateway admin plane", paths, ADMIN)
 
 
 def _repository_paths(refusals: dict[int, str]) -> dict[str, Json]:
-    errors = {400: "The body is not what this call takes, or the load failed.", 404: "No such model."} | refusals
-    paths: dict[str, Json] = {
-        "/v2/repository/index": {"post": _operation("Every model version and its state", errors={400: "Wrong body."})}
-    }
+    wrong = {400: "The body is not what this call takes."}
+    index = _operation("Every model version and its state", wrong, _json("Index"))
+    paths: dict[str, Json] = {"/v2/repository/index": {"post": index | _optional_body("IndexRequest")}}
     for action in ("load", "unload"):
+        errors = {
+            400: "The body is not what this call takes, or the load failed.",
+            404: "No such model.",
+            409: "In use.",
+        }
+        change = _operation(f"{action.capitalize()} a model's versions on this replica", errors | refusals, {})
         paths[f"/v2/repository/models/{{model}}/{action}"] = {
             "parameters": [_MODEL],
-            "post": _operation(f"{action.capitalize()} a model's versions on this replica", errors=errors),
+            "post": change | _optional_body("LoadRequest"),
         }
     return paths
 
 
 def _infer() -> Json:
-    text = ("string", {"type": "string"})
-    headers = {
-        "x-request-id": ("Echoed; made up when absent.", *text),
-        "x-routing-key": ("Sticky assignment to a variant.", *text),
-        "x-gateway-variant": ("Asks for a variant by name.", *text),
-        "x-request-timeout-ms": (
-            "The answer is worthless after this long.",
-            "integer",
-            {"type": "integer", "minimum": 1},
-        ),
-        "inference-header-content-length": (
-            "Bytes of the JSON part when binary tensors follow it; 0 for a raw body.",
-            "integer",
-            {"type": "integer", "minimum": 0},
-        ),
-    }
-    operation = _operation("Predict", errors=_INFER_ERRORS, answer=_INFER_RESPONSE)
-    return operation | {
-        "parameters": [
-            {"name": name, "in": "header", "required": False, "description": says, "schema": schema}
-            for name, (says, _, schema) in headers.items()
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": _INFER_REQUEST},
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-            },
-        },
+    binary: Json = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    length = _header(
+        "inference-header-content-length",
+        "Bytes of the JSON part when binary tensors follow it; 0 for a raw body.",
+        {"type": "integer", "minimum": 0},
+    )
+    return _operation("Predict", _INFER_ERRORS, _json("InferResponse") | binary) | {
+        "parameters": [*_infer_headers(), length],
+        "requestBody": {"required": True, "content": _json("InferRequest") | binary},
     }
 
 
-def _get(summary: str, errors: dict[int, str] | None = None) -> Json:
-    return _operation(summary, errors=errors or {})
-
-
-def _operation(summary: str, *, errors: dict[int, str], answer: Json | None = None) -> Json:
-    ok: Json = {"description": "Done.", "content": {"application/json": {"schema": answer or {}}}}
-    refused: dict[str, Json] = {
-        str(status): {"description": says, "content": {"application/json": {"schema": _ERROR}}}
-        for status, says in errors.items()
+def _predict() -> Json:
+    errors = _INFER_ERRORS | {501: "A label, or another verb than predict."}
+    return _operation("Predict", errors, _json("PredictResponse")) | {
+        "parameters": _infer_headers(),
+        "requestBody": {"required": True, "content": _json("PredictRequest")},
     }
-    return {"summary": summary, "responses": {"200": ok, **refused}}
 
 
-def _document(title: str, paths: dict[str, Json]) -> Json:
-    return {"openapi": "3.1.0", "info": {"title": title, "version": __version__}, "paths": paths}
+def _infer_headers() -> list[Json]:
+    text: Json = {"type": "string"}
+    milliseconds: Json = {"type": "integer", "minimum": 1}
+    return [
+        _header("x-request-id", "Echoed; made up when absent.", text),
+        _header("x-routing-key", "Sticky assignment to a variant.", text),
+        _header("x-gateway-variant", "Asks for a variant by name.", text),
+        _header("x-request-timeout-ms", "The answer is worthless after this long.", milliseconds),
+    ]
+
+
+def _header(name: str, says: str, schema: Json) -> Json:
+    return {"name": name, "in": "header", "required": False, "description": says, "schema": schema}
+
+
+def _optional_body(form: str) -> Json:
+    return {"requestBody": {"required": False, "content": _json(form)}}
+
+
+def _json(form: str) -> Json:
+    return {"application/json": {"schema": ref(form)}}
+
+
+def _get(summary: str, form: str, errors: dict[int, str] | None = None, *, refusal: str = "Error") -> Json:
+    return _operation(summary, errors or {}, _json(form), refusal=refusal)
+
+
+def _operation(summary: str, errors: dict[int, str], content: Json, *, refusal: str = "Error") -> Json:
+    """Describe a call.
+
+    Args:
+        errors: Beside those that any address may answer.
+        content: Of a 200, by media type; empty for no body.
+        refusal: The form that 503 may have, too: readiness says no in words of its own.
+    """
+    responses: dict[str, Json] = {"200": {"description": "Done.", **({"content": content} if content else {})}}
+    for status, says in sorted((_EVERYWHERE | errors).items()):
+        form = _json("Error")
+        if status == 503 and refusal != "Error":
+            form = {"application/json": {"schema": {"anyOf": [ref(refusal), ref("Error")]}}}
+        responses[str(status)] = {"description": says, "content": form}
+    return {"summary": summary, "responses": responses}
+
+
+def _document(title: str, paths: dict[str, Json], forms: dict[str, Json]) -> Json:
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": __version__},
+        "paths": paths,
+        "components": {"schemas": forms},
+    }

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +22,7 @@ from gateway.errors import InvalidInput, InvalidRequest, TooLarge
 from gateway.inference.signature import NUMPY_TYPES, Signature
 from gateway.messages import Array, TensorSpec
 
+BodyT = TypeVar("BodyT")
 Parameter = str | int | float | bool | None
 Parameters = dict[str, Parameter]
 
@@ -51,10 +51,12 @@ _ELEMENT_TYPES = {datatype: frozenset({int}) for datatype in _STRUCT_CODES} | {
 _ITEM_BYTES = {datatype: np.dtype(kind).itemsize for datatype, kind in NUMPY_TYPES.items()}
 _DEPTH_OF_DATA = 3  # {"inputs": [{"data": …
 _LENGTH_PREFIX = struct.Struct("<I")
-_NOT_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
-_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_OPENING = np.isin(np.arange(256), list(b"[{"))
-
+_BLOCK_BYTES = 65_536
+_QUOTE = ord('"')
+_NO_MARKS = bytes(code for code in range(256) if code not in b'[]{}"')
+_STEPS = np.zeros(256, dtype=np.int64)
+_STEPS[list(b"[{")] = 1
+_STEPS[list(b"]}")] = -1
 
 Shape = Annotated[list[Annotated[int, Meta(ge=0, le=2**31)]], Meta(max_length=32)]
 
@@ -83,7 +85,7 @@ class InferBody(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
     outputs: Sequence[WantedOutput] | None = None
     parameters: Parameters | None = None
-    model_name: Any = None
+    model_name: str | None = None
 
 
 class _AnyTensor(Tensor, forbid_unknown_fields=False):
@@ -99,6 +101,7 @@ class _AnyBody(InferBody, forbid_unknown_fields=False):
 
     inputs: Sequence[_AnyTensor]
     outputs: Sequence[_AnyOutput] | None = None
+    model_name: Any = None
 
 
 class DecodedRequest(msgspec.Struct, frozen=True):
@@ -116,9 +119,17 @@ class DecodedRequest(msgspec.Struct, frozen=True):
     binary: frozenset[str] | None
     parameters: Parameters
 
+    def encode(
+        self, outputs: Mapping[str, Array], signature: Signature, *, model_name: str, version: str, request_id: str
+    ) -> tuple[bytes, int | None]:
+        """Write the answer to this request; see encode_response."""
+        return encode_response(
+            model_name, version, self.id or request_id, outputs, signature=signature, binary=self.binary
+        )
+
 
 _decode_known = msgspec.json.Decoder(InferBody).decode
-_decode_any = msgspec.json.Decoder(_AnyBody).decode
+_decode_any = msgspec.json.Decoder(_AnyBody)
 NO_BINARY: frozenset[str] = frozenset()
 
 
@@ -217,30 +228,61 @@ def _parse(text: bytes, limits: Limits) -> InferBody:
     try:
         return _decode_known(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        check_depth(text, limits.max_json_depth)
+        return parse_leniently(text, _decode_any, limits)
+
+
+def parse_leniently(text: bytes, decoder: msgspec.json.Decoder[BodyT], limits: Limits) -> BodyT:
+    """Parse a body that the quick way refused: one with unknown keys, or with the NaN and infinities of Python.
+
+    Args:
+        decoder: One that ignores unknown keys.
+    Raises: InvalidRequest: it is neither.
+    """
+    check_depth(text, limits.max_json_depth)
     try:
-        return _decode_any(text)
+        return decoder.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         if isinstance(exc, msgspec.ValidationError) or (b"NaN" not in text and b"Infinity" not in text):
             raise InvalidRequest(f"not an inference request: {exc}") from exc
     try:
-        return msgspec.convert(json.loads(text), _AnyBody)
+        return _parse_slowly(text, decoder.type)
     except (ValueError, RecursionError) as exc:
         raise InvalidRequest(f"not an inference request: {exc}") from exc
 
 
-def check_depth(text: bytes, limit: int) -> None:
-    """Refuse JSON that is nested deeper than `limit`.
+def _parse_slowly(text: bytes, into: type[BodyT]) -> BodyT:
+    """Parse with the standard library, which takes NaN and infinities, and some things that must not pass."""
+    document = json.loads(text.decode(), parse_float=_finite)
+    if b"\\ud" in text.lower():  # a lone surrogate is no text: no answer and no log line could repeat it
+        json.dumps(document, ensure_ascii=False).encode()
+    return msgspec.convert(document, into)
 
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("number out of range")
+    return number
+
+
+def check_depth(text: bytes, limit: int) -> None:
+    """Refuse JSON that is nested deeper than `limit`; brackets inside strings do not count.
+
+    Linear in time and block by block in memory: nothing has been checked before it.
     Raises: InvalidRequest: it is.
     """
-    if _depth(text) > limit and _depth(_JSON_STRING.sub(b"", text)) > limit:
-        raise InvalidRequest(f"the JSON is nested deeper than {limit} levels")
-
-
-def _depth(text: bytes) -> int:
-    brackets = np.frombuffer(text.translate(None, _NOT_BRACKETS), dtype=np.uint8)
-    return int(np.where(_OPENING[brackets], 1, -1).cumsum().max(initial=0))
+    unescaped = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    depth = quotes = 0
+    for start in range(0, len(unescaped), _BLOCK_BYTES):
+        block = unescaped[start : start + _BLOCK_BYTES].translate(None, _NO_MARKS)
+        if not block:
+            continue
+        marks = np.frombuffer(block, dtype=np.uint8)
+        quoted = quotes + (marks == _QUOTE).cumsum()
+        levels = depth + np.where(quoted & 1, 0, _STEPS[marks]).cumsum()
+        if levels.max() > limit:
+            raise InvalidRequest(f"the JSON is nested deeper than {limit} levels")
+        depth, quotes = int(levels[-1]), int(quoted[-1])
 
 
 def _spec_for(tensor: Tensor, seen: Mapping[str, Array], signature: Signature, model: str) -> TensorSpec:
@@ -259,9 +301,11 @@ def _spec_for(tensor: Tensor, seen: Mapping[str, Array], signature: Signature, m
 
 def _count_elements(tensor: Tensor, limits: Limits, model: str) -> int:
     elements = math.prod(tensor.shape)
-    if elements > limits.max_tensor_elements:
+    extent = elements or math.prod(filter(None, tensor.shape))  # numpy multiplies the axes of an empty tensor, too
+    if extent > limits.max_tensor_elements:
         raise TooLarge(
-            f"{model}: input '{tensor.name}' has {elements} elements, at most {limits.max_tensor_elements} are taken"
+            f"{model}: input '{tensor.name}' has shape {tensor.shape}, "
+            f"at most {limits.max_tensor_elements} elements are taken"
         )
     return elements
 
@@ -293,6 +337,17 @@ def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, limits: Limits, 
         raise InvalidRequest(f"the JSON is nested deeper than {limits.max_json_depth} levels")
     if len(flat) != elements:
         raise InvalidInput(f"{where} has {len(flat)} elements, its shape {tensor.shape} says {elements}")
+    return make_array(flat, tensor.shape, datatype, where)
+
+
+def make_array(flat: list[Any], shape: Sequence[int], datatype: str, where: str) -> Array:
+    """Make a tensor of JSON elements.
+
+    Args:
+        flat: As many as the shape says, in row-major order.
+        datatype: Any but BF16.
+    Raises: InvalidInput: an element is of another kind, or out of the datatype's range.
+    """
     found = set(map(type, flat))
     if not found <= _ELEMENT_TYPES[datatype]:
         if datatype in _FLOATS and found <= {int, float, type(None)}:
@@ -301,12 +356,12 @@ def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, limits: Limits, 
             wrong = found - _ELEMENT_TYPES[datatype]
             raise InvalidInput(f"{where}: {datatype} elements cannot be {', '.join(sorted(map(_json_name, wrong)))}")
     if datatype == "BYTES":
-        return _strings(flat, tensor.shape, where)
+        return _strings(flat, shape)
     try:
-        packed = _packer(datatype, elements).pack(*flat)
+        packed = _packer(datatype, len(flat)).pack(*flat)
     except (struct.error, OverflowError) as exc:
         raise InvalidInput(f"{where}: a number is out of the range of {datatype}") from exc
-    return np.ndarray(tensor.shape, NUMPY_TYPES[datatype], packed)
+    return np.ndarray(shape, NUMPY_TYPES[datatype], packed)
 
 
 def _flatten(data: Any, shape: Sequence[int], where: str) -> list[Any]:  # noqa: ANN401 - any JSON value
@@ -329,11 +384,7 @@ def _flatten(data: Any, shape: Sequence[int], where: str) -> list[Any]:  # noqa:
     return level
 
 
-def _strings(flat: list[str], shape: Sequence[int], where: str) -> Array:
-    try:
-        "".join(flat).encode()
-    except UnicodeEncodeError as exc:  # a lone surrogate, which the slow parser lets through
-        raise InvalidInput(f"{where}: a string is not Unicode text") from exc
+def _strings(flat: list[str], shape: Sequence[int]) -> Array:
     array = np.empty(len(flat), dtype=object)
     array[:] = flat
     return array.reshape(shape)
@@ -342,13 +393,13 @@ def _strings(flat: list[str], shape: Sequence[int], where: str) -> Array:
 def _from_binary(chunk: memoryview, shape: Sequence[int], elements: int, spec: TensorSpec, model: str) -> Array:
     where = f"{model}: input '{spec.name}'"
     if spec.datatype == "BYTES":
-        return _strings(_split_strings(bytes(chunk), elements, where), shape, where)
+        return _strings(_split_strings(bytes(chunk), elements, where), shape)
     item_bytes = _ITEM_BYTES[spec.datatype]
     if len(chunk) != elements * item_bytes:
         raise InvalidInput(
             f"{where} has {len(chunk)} bytes of {spec.datatype}, its shape {list(shape)} takes {elements * item_bytes}"
         )
-    if spec.datatype == "BOOL" and max(chunk, default=0) > 1:
+    if spec.datatype == "BOOL" and np.frombuffer(chunk, dtype=np.uint8).max(initial=0) > 1:
         raise InvalidInput(f"{where}: BOOL bytes are 0 or 1")
     array: Array = np.frombuffer(chunk, dtype=NUMPY_TYPES[spec.datatype])
     if not array.flags.aligned:
@@ -385,7 +436,7 @@ def _decode_raw(body: bytes, signature: Signature, limits: Limits, model: str) -
     if spec.datatype == "BYTES":
         if any(size not in (-1, 1) for size in spec.shape):
             raise InvalidRequest(f"{model}: a raw request for BYTES is one string, the input has another shape")
-        array = _strings(_split_strings(_LENGTH_PREFIX.pack(len(body)) + body, 1, model), [1] * len(spec.shape), model)
+        array = _strings(_split_strings(_LENGTH_PREFIX.pack(len(body)) + body, 1, model), [1] * len(spec.shape))
     else:
         shape = _raw_shape(len(body) // _ITEM_BYTES[spec.datatype], spec, signature, model)
         elements = math.prod(shape)

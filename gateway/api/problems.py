@@ -22,7 +22,12 @@ STATUS: dict[type[GatewayError], int] = {
     errors.TooLarge: 413,
     errors.UnsupportedEncoding: 415,
     errors.HeadersTooLarge: 431,
+    errors.UnknownRoute: 404,
+    errors.RevisionMismatch: 412,
+    errors.StoreRegressed: 409,
+    errors.InvalidRoute: 422,
     errors.InsufficientBaseline: 422,
+    errors.UnreadableRevision: 500,
     errors.WindowMismatch: 500,
     errors.NotSupported: 501,
     errors.NotReady: 503,
@@ -37,6 +42,9 @@ STATUS: dict[type[GatewayError], int] = {
     errors.InvalidSetting: 400,
     errors.WrongUsage: 400,
     errors.CannotStart: 500,
+    errors.InvalidData: 400,
+    errors.PublishRefused: 409,
+    errors.CallRefused: 502,
 }
 """Every leaf of the error tree; a test checks that none is missing."""
 
@@ -57,6 +65,7 @@ REASON: dict[type[GatewayError], str] = {
 """Label values of `rejected_total` for failures of inference requests; "cancelled" is counted without an error."""
 
 CLIENT_CLOSED = 499
+_MAX_TEXT = 2000
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -78,5 +87,6 @@ def extra_headers(error: GatewayError) -> Headers:
 
 
 def error_body(error: GatewayError) -> bytes:
-    """Write `{"error": "<text>"}`, the form every client of the protocol reads."""
-    return orjson.dumps({"error": str(error)})
+    """Write `{"error": "<text>"}`, the form every client of the protocol reads; what the text quotes may be long."""
+    text = str(error)
+    return orjson.dumps({"error": text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} …"})

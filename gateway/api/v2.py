@@ -6,9 +6,11 @@ Renders what others know; decides nothing and counts nothing.
 from __future__ import annotations
 
 from gateway import __version__
+from gateway.inference.model_config import Execution, Provider
 from gateway.inference.registry import Registry, ServedVersion, VersionRecord, VersionState
 from gateway.inference.signature import FREE_ROWS, Signature
 from gateway.inference.statistics import Statistics, Tally
+from gateway.inference.triton_config import DeclaredTensor, TritonModelConfig
 from gateway.messages import TensorSpec
 
 Json = dict[str, object]
@@ -47,11 +49,12 @@ def model_metadata(name: str, served: ServedVersion, versions: list[int]) -> Jso
 
 
 def model_configuration(name: str, served: ServedVersion) -> Json:
-    """Describe a model's settings in the words of Triton's ModelConfig."""
+    """Describe a model's settings in the words of Triton's ModelConfig, as they apply here."""
     loaded = served.loaded
+    triton = loaded.config if isinstance(loaded.config, TritonModelConfig) else TritonModelConfig()
     signature, batching, execution = loaded.signature, loaded.config.batching, loaded.config.execution
     # Clients drop the first axis of the metadata when there is a batch size: it is only given where that axis is free.
-    batches = signature.rows == FREE_ROWS
+    batches = signature.rows == FREE_ROWS and triton.batches is not False
     gpu = loaded.sessions[0].providers[0] != "cpu"
     configuration: Json = {
         "name": name,
@@ -59,35 +62,43 @@ def model_configuration(name: str, served: ServedVersion) -> Json:
         "backend": "onnxruntime",
         "version_policy": _version_policy(served),
         "max_batch_size": batching.max_rows if batches else 0,
-        "input": [_config_tensor(spec, batches=batches) for spec in signature.inputs],
-        "output": [_config_tensor(spec, batches=batches, is_input=False) for spec in signature.outputs],
+        "input": [_config_tensor(spec, triton.inputs, batches=batches) for spec in signature.inputs],
+        "output": [_config_tensor(spec, triton.outputs, batches=batches, is_input=False) for spec in signature.outputs],
         "instance_group": [
             {
                 "name": name,
                 "kind": "KIND_GPU" if gpu else "KIND_CPU",
                 "count": execution.instances,
-                "gpus": [],
+                "gpus": _devices(execution),
                 "secondary_devices": [],
                 "profile": [],
                 "passive": False,
                 "host_policy": "",
             }
         ],
-        "default_model_filename": "model.onnx",
+        "default_model_filename": triton.model_file,
         "cc_model_filenames": {},
         "metric_tags": {},
         "parameters": {},
-        "model_warmup": [],
+        "model_warmup": triton.repeated.get("model_warmup", []),
         "model_transaction_policy": {"decoupled": False},
         "response_cache": {"enable": False},
     }
+    if execution == triton.written:  # model.toml may have said otherwise
+        configuration |= {key: triton.repeated[key] for key in ("optimization", "parameters") if key in triton.repeated}
     if loaded.sharing.shares_runs:
         configuration["dynamic_batching"] = {
-            "preferred_batch_size": [],
+            "preferred_batch_size": list(batching.preferred_rows),
             "max_queue_delay_microseconds": round(batching.max_queue_delay_ms * 1000),
             "preserve_ordering": False,
             "priority_levels": 0,
             "default_priority_level": 0,
+            "default_queue_policy": {
+                "timeout_action": "REJECT",
+                "default_timeout_microseconds": round(batching.queue_timeout_ms * 1000),
+                "allow_timeout_override": True,
+                "max_queue_size": batching.max_queue_requests,
+            },
         }
     return configuration
 
@@ -142,7 +153,9 @@ def _tensor(spec: TensorSpec) -> Json:
     return {"name": spec.name, "datatype": spec.datatype, "shape": list(spec.shape)}
 
 
-def _config_tensor(spec: TensorSpec, *, batches: bool, is_input: bool = True) -> Json:
+def _config_tensor(
+    spec: TensorSpec, declared: tuple[DeclaredTensor, ...], *, batches: bool, is_input: bool = True
+) -> Json:
     kind = "STRING" if spec.datatype == "BYTES" else spec.datatype
     described: Json = {
         "name": spec.name,
@@ -150,7 +163,22 @@ def _config_tensor(spec: TensorSpec, *, batches: bool, is_input: bool = True) ->
         "dims": list(spec.shape[1:] if batches else spec.shape),
         "is_shape_tensor": False,
     }
-    return described | ({"format": "FORMAT_NONE", "optional": False} if is_input else {"label_filename": ""})
+    found = next((tensor for tensor in declared if tensor.name == spec.name), None)
+    if found is not None and found.reshape is not None:
+        described["reshape"] = {"shape": list(found.reshape)}
+    if is_input:
+        return described | {"format": found.format if found else "FORMAT_NONE", "optional": False}
+    return described | {"label_filename": ""}
+
+
+def _devices(execution: Execution) -> list[int]:
+    """Return the device that the providers name, if they name one."""
+    named = {
+        provider.options["device_id"]
+        for provider in execution.providers
+        if isinstance(provider, Provider) and "device_id" in provider.options
+    }
+    return sorted(int(device) for device in named)
 
 
 def _version_policy(served: ServedVersion) -> Json:

@@ -6,6 +6,7 @@ Decides nothing itself: RowQueue says who runs together, RunTime whether the loo
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ from gateway.inference.statistics import Statistics
 from gateway.messages import Array, Timings
 from gateway.telemetry.metrics import Metrics
 
+log = logging.getLogger(__name__)
+
 INLINE_LIMIT_S = 150e-6
 """A thread costs 48 microseconds and a loop that is held delays everybody: below this the loop runs it itself."""
 
@@ -31,7 +34,11 @@ Answer = tuple[dict[str, Array], Timings]
 
 
 class QueuedRequest(msgspec.Struct, frozen=True):
-    """One caller's request in the queue of one version."""
+    """One caller's request in the queue of one version.
+
+    Attributes:
+        deadline: When its run must have begun. answer_by: When it must be answered; the same but for a queue timeout.
+    """
 
     inputs: dict[str, Array]
     rows: int
@@ -40,6 +47,7 @@ class QueuedRequest(msgspec.Struct, frozen=True):
     deadline: float
     arrived_at: float
     answer: asyncio.Future[Answer]
+    answer_by: float
 
     def is_abandoned(self) -> bool:
         """Tell whether its caller has gone."""
@@ -63,16 +71,18 @@ class Batcher:
         self._loop = loop
         self._signature = loaded.signature
         self._run_time = loaded.run_time
-        self._max_rows = batching.max_rows
         self._rows_per_run = batching.max_rows if sharing.shares_runs else None
         self._fixed_rows = sharing.fixed_rows
         self._queue: RowQueue[QueuedRequest] = RowQueue(
             name=self._name,
-            max_rows=sharing.fixed_rows or batching.max_rows,
+            max_rows=sharing.fixed_rows or min(batching.max_rows, loaded.run_time.efficient_rows()),
             max_queue_rows=batching.max_queue_rows,
             max_queue_delay_s=batching.max_queue_delay_ms / 1000,
             shares_runs=sharing.shares_runs,
+            preferred_rows=batching.preferred_rows,
+            max_queue_requests=batching.max_queue_requests,
         )
+        self._queue_timeout_s = batching.queue_timeout_ms / 1000
         self._idle: list[Session] = list(loaded.sessions)
         self._running: set[_Running] = set()
         self._threads = ThreadPoolExecutor(len(loaded.sessions), thread_name_prefix=f"run-{self._name}")
@@ -109,11 +119,13 @@ class Batcher:
             return self._answer_empty(rows, outputs)
         group: Hashable = outputs or None
         if not self._signature.is_static:
-            group = (outputs, *(array.shape[1:] for array in inputs.values()))
+            group = (outputs, *(inputs[spec.name].shape[1:] for spec in self._signature.inputs))
         answer: asyncio.Future[Answer] = self._loop.create_future()
-        self._queue.put(QueuedRequest(inputs, rows, outputs, group, deadline, time.monotonic(), answer))
-        if deadline < self._deadline_at:
-            self._arm_deadline(deadline)
+        now = time.monotonic()
+        begin_by = min(deadline, now + self._queue_timeout_s) if self._queue_timeout_s else deadline
+        self._queue.put(QueuedRequest(inputs, rows, outputs, group, begin_by, now, answer, deadline))
+        if begin_by < self._deadline_at:
+            self._arm_deadline(begin_by)
         if not self._flush_is_due and self._idle:
             self._flush_is_due = True
             self._loop.call_soon(self._flush)
@@ -165,8 +177,11 @@ class Batcher:
     def _flush(self) -> None:
         """Start what is due. One run on the loop a tick; the next waits its turn behind other callbacks."""
         self._flush_is_due = False
+        now = time.monotonic()
+        if self._deadline_at <= now:  # the queue drops whoever is too late by now, and then nobody would answer them
+            self._settle_expired(now)
         while self._idle:
-            batch = self._queue.next_batch(time.monotonic())
+            batch = self._queue.next_batch(now)
             if batch is None:
                 break
             if self._run_time.predict(self._equivalent_rows(batch)) < INLINE_LIMIT_S:
@@ -181,6 +196,8 @@ class Batcher:
         self._settle_drain()
 
     def _equivalent_rows(self, batch: Batch[QueuedRequest]) -> int:
+        if self._fixed_rows is not None:  # what was timed at load is a padded run
+            return -(-batch.rows // self._fixed_rows)
         if self._signature.is_static:
             return batch.rows
         elements = sum(array.size for request in batch.requests for array in request.inputs.values())
@@ -201,6 +218,8 @@ class Batcher:
                 self._run_in_thread(batch, failure=exc)
                 return
             run = BatchRun([exc], 1, 0.0, 0.0, 0.0)
+        except Exception as exc:  # noqa: BLE001 - logged there, told to the callers
+            run = self._crashed(batch, exc)
         self._settle(batch, run, started_at)
 
     def _run_in_thread(self, batch: Batch[QueuedRequest], *, failure: GatewayError | None = None) -> None:
@@ -239,13 +258,15 @@ class Batcher:
         self._running.discard(running)
         self._idle.append(running.session)
         error = done.exception()
-        if error is None:
-            run = done.result()
-        else:  # not one of our errors: memory, or a fault of ours; the callers must not hang
-            failure = InferenceFailed(f"{self._name}: {type(error).__name__}: {error}")
-            run = BatchRun([failure] * len(running.batch.requests), 0, 0.0, 0.0, 0.0)
+        run = done.result() if error is None else self._crashed(running.batch, error)
         self._settle(running.batch, run, running.started_at)
         self._flush()
+
+    def _crashed(self, batch: Batch[QueuedRequest], error: BaseException) -> BatchRun:
+        """Answer a batch that failed with none of our errors: memory, or a fault of ours; the callers must not hang."""
+        log.error("run_crashed", exc_info=error, extra={"model_version": self._name})
+        failure = InferenceFailed(f"{self._name}: {type(error).__name__}: {error}")
+        return BatchRun([failure] * len(batch.requests), 0, 0.0, 0.0, 0.0)
 
     def _settle(self, batch: Batch[QueuedRequest], run: BatchRun, started_at: float) -> None:
         statistics = self.statistics
@@ -301,31 +322,37 @@ class Batcher:
         self._deadline_timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._expire)
 
     def _expire(self) -> None:
+        """Answer everybody who is too late, and use the room."""
+        self._settle_expired(time.monotonic())
+        self._flush()
+
+    def _settle_expired(self, now: float) -> None:
         """Answer everybody whose deadline has passed, queued or running; then wait for the next deadline."""
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
         self._deadline_timer = None
         self._deadline_at = float("inf")
-        now = time.monotonic()
         earliest = float("inf")
-        for where, requests in (
-            ("in the queue", list(self._queue)),
-            ("while running", [request for running in self._running for request in running.batch.requests]),
+        running = [request for one in self._running for request in one.batch.requests]
+        for where, deadlines in (
+            ("in the queue", [(request, request.deadline) for request in self._queue]),
+            ("while running", [(request, request.answer_by) for request in running]),
         ):
-            for request in requests:
+            for request, deadline in deadlines:
                 if request.answer.done():
                     continue
-                if request.deadline <= now:
+                if deadline <= now:
                     waited_ms = (now - request.arrived_at) * 1000
                     request.answer.set_exception(
                         DeadlineExceeded(f"{self._name}: the deadline passed after {waited_ms:.0f} ms {where}")
                     )
                 else:
-                    earliest = min(earliest, request.deadline)
+                    earliest = min(earliest, deadline)
         if earliest < float("inf"):
             self._arm_deadline(earliest)
-        self._flush()
 
     def _settle_drain(self) -> None:
         if self._drained is None or self._drained.done():
             return
-        if not self._leases and self._queue.is_empty and not self._running:
+        if not self._leases and not self._running and all(request.is_abandoned() for request in self._queue):
             self._drained.set_result(None)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.errors import GatewayError, InvalidModel, LoadFailed
+from gateway.errors import GatewayError, InvalidInput, InvalidModel, LoadFailed
+from gateway.inference.declared_session import declared_session
 from gateway.inference.manifest import Golden, GoldenCase, Manifest
 from gateway.inference.model_config import Batching, ModelConfig
 from gateway.inference.repository import VersionFiles
@@ -18,18 +19,20 @@ from gateway.inference.run_time import RunTime
 from gateway.inference.samples import (
     Inputs,
     as_array,
-    concatenated,
+    bfloat16_values,
     golden_inputs,
+    joined_sample,
     random_inputs,
     repeated_rows,
 )
+from gateway.inference.self_test import rows_are_independent
 from gateway.inference.session import OnnxSession, Session
 from gateway.inference.signature import FREE_ROWS, Signature
+from gateway.inference.triton_config import TritonModelConfig
+from gateway.inference.warmup import run_samples, sample_inputs
 from gateway.messages import Array, ModelVersion
 
-_SCALES = (1.0, 100.0, 0.01)
 _SLOW_RUN_S = 0.5
-_TOLERANCE = {"FP16": 1e-2, "BF16": 2e-2, "FP32": 1e-4, "FP64": 1e-6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +82,21 @@ def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) ->
         OnnxSession(files.model, config.execution, name=str(key), external_folder=files.external_folder)
         for _ in range(config.execution.instances)
     ]
+    triton = config if isinstance(config, TritonModelConfig) else None
+    if triton is not None:
+        sessions = [declared_session(session, triton) for session in sessions]
     session = sessions[0]
     declared = session.signature
     golden = golden_inputs(declared, files.golden) if files.golden else []
     if files.golden:
         run_golden(session, files.golden, golden)
-    sample = golden[0] if golden else None
+    asked = sample_inputs(declared, triton) if triton is not None else []
+    sample = joined_sample(declared, golden or asked)
     sharing = decide_sharing(session, config.batching, sample=sample)
     signature = declared.with_free_rows() if sharing.fixed_rows else declared
     run_time = warm_up(sessions, config.batching, sharing, sample=sample)
+    if triton is not None:
+        run_samples(sessions, triton, asked, rows=sharing.fixed_rows)
     return LoadedVersion(
         key=key,
         sha256=files.sha256,
@@ -106,18 +115,31 @@ def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) ->
 def run_golden(session: Session, golden: Golden, inputs: list[Inputs]) -> None:
     """Ask the golden requests.
 
-    Raises: InvalidModel: an answer differs by more than its tolerance.
+    Raises: InvalidModel: a request does not fit or fails, or an answer differs by more than its tolerance.
     """
     for number, (case, arrays) in enumerate(zip(golden.cases, inputs, strict=True)):
         where = f"golden.json: case {number}"
-        session.signature.check(arrays, model=where)
+        answers = _ask(session, arrays, where)
         for name, expected in case.outputs.items():
             spec = session.signature.output_by_name.get(name)
             if spec is None:
                 raise InvalidModel(f"{where}: the model has no output '{name}'")
             wanted = as_array(expected, spec, where=f"{where}: '{name}'")
-            (got,) = session.run(arrays, [name])
+            got = answers[name]
+            if spec.datatype == "BF16":
+                got, wanted = bfloat16_values(got), bfloat16_values(wanted)
             _compare_golden(case, name, got, wanted, where)
+
+
+def _ask(session: Session, inputs: Inputs, where: str) -> Inputs:
+    try:
+        session.signature.check(inputs, model=where)
+    except InvalidInput as exc:
+        raise InvalidModel(str(exc)) from exc
+    try:
+        return dict(zip(session.signature.output_by_name, session.run(inputs, ()), strict=True))
+    except GatewayError as exc:
+        raise InvalidModel(f"{where}: {exc}") from exc
 
 
 def _compare_golden(case: GoldenCase, name: str, got: Array, wanted: Array, where: str) -> None:
@@ -143,12 +165,8 @@ def decide_sharing(session: Session, batching: Batching, *, sample: Inputs | Non
             shares_runs=False,
             reason="inputs and outputs name their first axis differently; batching.enabled = true says they are rows",
         )
-    random = np.random.default_rng(20)
     try:
-        if signature.rows == FREE_ROWS:
-            independent = _rows_are_independent(session, random, sample)
-        else:
-            independent = _fixed_rows_are_independent(session, random, sample)
+        independent = rows_are_independent(session, sample)
     except GatewayError as exc:
         return Sharing(shares_runs=False, reason=f"the self-test could not run: {exc}")
     if not independent:
@@ -187,78 +205,6 @@ def warm_up(sessions: list[Session], batching: Batching, sharing: Sharing, *, sa
                 return run_time
             run_time.start_from(size, seconds, elements=sum(array.size for array in inputs.values()))
     return run_time
-
-
-def _rows_are_independent(session: Session, random: np.random.Generator, sample: Inputs | None) -> bool:
-    pairs: list[tuple[Inputs, Inputs]] = []
-    if sample is not None:
-        rows = len(next(iter(sample.values())))
-        rolled = {name: np.roll(array, 1, axis=0) for name, array in sample.items()}
-        pairs.append((sample, rolled if rows > 1 else repeated_rows(sample, 2)))
-    pairs += [
-        (
-            random_inputs(session.signature, 2, random, scale=scale, like=sample),
-            random_inputs(session.signature, 3, random, scale=scale, like=sample),
-        )
-        for scale in _SCALES
-    ]
-    tested = 0
-    for number, (first, second) in enumerate(pairs):
-        started = time.perf_counter()
-        try:
-            alone = [session.run(part, ()) for part in (first, second)]
-            together = session.run(concatenated([first, second]), ())
-        except GatewayError:
-            if number == len(pairs) - 1 and not tested:
-                raise
-            continue  # made-up values may be refused, for instance as indices
-        tested += 1
-        split = len(next(iter(first.values())))
-        if not all(
-            _same_rows(session.signature, np.concatenate(parts), whole, index) and len(parts[0]) == split
-            for index, (parts, whole) in enumerate(zip(zip(*alone, strict=True), together, strict=True))
-        ):
-            return False
-        if time.perf_counter() - started > _SLOW_RUN_S:
-            break
-    return True
-
-
-def _fixed_rows_are_independent(session: Session, random: np.random.Generator, sample: Inputs | None) -> bool:
-    """Change every other row and see whether the rest of the answer stays."""
-    rows = session.signature.rows or 1
-    for scale in _SCALES:
-        first = random_inputs(session.signature, rows, random, scale=scale, like=sample)
-        second = random_inputs(session.signature, rows, random, scale=scale, like=sample)
-        kept = np.arange(rows) % 2 == 0
-        mixed = {}
-        for name, array in first.items():
-            mixed[name] = second[name].copy()
-            mixed[name][kept] = array[kept]
-        started = time.perf_counter()
-        for index, (before, after) in enumerate(zip(session.run(first, ()), session.run(mixed, ()), strict=True)):
-            if len(before) != rows or not _same_rows(session.signature, before[kept], after[kept], index):
-                return False
-        if time.perf_counter() - started > _SLOW_RUN_S:
-            break
-    return True
-
-
-def _same_rows(signature: Signature, expected: Array, got: Array, index: int) -> bool:
-    if expected.shape != got.shape:
-        return False
-    datatype = signature.outputs[index].datatype
-    tolerance = _TOLERANCE.get(datatype)
-    if tolerance is None:
-        return bool(np.array_equal(expected, got))
-    if datatype == "BF16":
-        expected, got = _widened(expected), _widened(got)
-    return bool(np.allclose(expected, got, rtol=tolerance, atol=tolerance * 0.1, equal_nan=True))
-
-
-def _widened(bits: Array) -> Array:
-    """Turn BF16 bits into float32."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def _fastest(session: Session, inputs: Inputs) -> float:

@@ -6,6 +6,8 @@ Reads bytes already in memory; never opens a file.
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ from gateway.toml_files import convert_table, parse_toml
 
 MODEL_FILE = "model.onnx"
 Sha256 = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 Scalar = str | int | float | bool
 
 
@@ -70,6 +73,28 @@ def parse_manifest(text: bytes, *, where: str) -> Manifest:
         if "\\" in name or any(part in ("", ".", "..") for part in name.split("/")):
             raise InvalidModel(f"{where}: key 'files.{name}': expected a path inside the version directory")
     return manifest
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Write a manifest as manifest.toml, leaving out what is empty."""
+    lines = [f"created = {_toml_value(manifest.created)}"] if manifest.created else []
+    for field in msgspec.structs.fields(manifest):
+        table = getattr(manifest, field.name)
+        if isinstance(table, dict) and table:
+            lines += ["", f"[{field.encode_name}]"]
+            lines += [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items()]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _toml_key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else _toml_value(key)
+
+
+def _toml_value(value: Scalar | list[str]) -> str:
+    """Write a value as TOML, which is JSON but for DEL in strings, NaN and the infinities."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
 
 
 def parse_golden(text: bytes, *, where: str) -> Golden:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.errors import InvalidSetting
-from gateway.toml_files import convert_table, parse_toml
+from gateway.toml_files import StructT, Table, convert_table, parse_toml
 
 Count = Annotated[int, Meta(ge=1)]
 Option = str | int | float | bool
@@ -29,15 +29,21 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         max_rows: Of one run.
+        preferred_rows: A run of one of these sizes does not wait for more company.
         max_queue_delay_ms: How long a run may wait for company; 0 never waits.
         max_queue_rows: Waiting rows beyond which requests are refused.
+        max_queue_requests: Waiting requests beyond which more are refused; 0 leaves it to the rows.
+        queue_timeout_ms: How long a request may wait for its run to begin; 0 leaves it to the request's deadline.
         enabled: None decides by the signature and the self-test; True trusts that the first axis is rows although the
             file does not say so (the self-test still decides); False runs every request alone.
     """
 
     max_rows: Count = 64
+    preferred_rows: tuple[Count, ...] = ()
     max_queue_delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
     max_queue_rows: Count = 1024
+    max_queue_requests: Annotated[int, Meta(ge=0)] = 0
+    queue_timeout_ms: Annotated[float, Meta(ge=0)] = 0.0
     enabled: bool | None = None
 
 
@@ -79,12 +85,17 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
         return set(versions) if self.versions == "all" else set(versions) & set(self.versions)
 
 
-def parse_model_config(text: bytes, *, where: str) -> ModelConfig:
+def parse_model_config(text: bytes, *, where: str, base: ModelConfig | None = None) -> ModelConfig:
     """Read model.toml.
 
+    Args:
+        base: What holds where the file says nothing; the defaults without.
     Raises: InvalidSetting: not TOML, an unknown key or a wrong value, naming file and key.
     """
-    config = convert_table(parse_toml(text, where=where), ModelConfig, where=where)
+    table = parse_toml(text, where=where)
+    config = convert_table(table, ModelConfig, where=where)
+    if base is not None:
+        config = _laid_over(base, config, table)
     if not config.execution.providers:
         raise InvalidSetting(f"{where}: key 'execution.providers': expected at least one execution provider")
     if config.batching.max_rows > config.batching.max_queue_rows:
@@ -92,4 +103,19 @@ def parse_model_config(text: bytes, *, where: str) -> ModelConfig:
             f"{where}: key 'batching.max_rows': {config.batching.max_rows} is more than "
             f"batching.max_queue_rows ({config.batching.max_queue_rows})"
         )
+    if max(config.batching.preferred_rows, default=0) > config.batching.max_rows:
+        raise InvalidSetting(
+            f"{where}: key 'batching.preferred_rows': {max(config.batching.preferred_rows)} is more than "
+            f"batching.max_rows ({config.batching.max_rows})"
+        )
     return config
+
+
+def _laid_over(base: StructT, given: msgspec.Struct, table: Table) -> StructT:
+    """Replace in `base` what the table says, key by key; the other keys of a section stay."""
+    changes: dict[str, object] = {}
+    for key, value in table.items():
+        below, above = getattr(base, key), getattr(given, key)
+        is_section = isinstance(value, dict) and isinstance(below, Batching | Execution)
+        changes[key] = _laid_over(below, above, value) if is_section else above
+    return msgspec.structs.replace(base, **changes)

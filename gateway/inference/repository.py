@@ -9,7 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.errors import InvalidModel, InvalidSetting, LoadFailed
@@ -24,11 +24,13 @@ from gateway.inference.manifest import (
     sha256_of,
 )
 from gateway.inference.model_config import ModelConfig, parse_model_config
+from gateway.inference.triton_config import TritonModelConfig, parse_triton_config
 from gateway.messages import ModelVersion
 
 MANIFEST_FILE = "manifest.toml"
 GOLDEN_FILE = "golden.json"
 CONFIG_FILE = "model.toml"
+TRITON_FILE = "config.pbtxt"
 SETTLED_AFTER_S = 2.0
 INCOMPLETE_AFTER_S = 30.0
 RESERVED_NAMES = frozenset({"stats"})
@@ -46,12 +48,14 @@ class VersionFolder:
     Attributes:
         stamp: Path, size, change time and inode of all that lies in it: differs when anything was written.
         changed_at: Wall-clock second of the last write, also of the directory itself.
+        model_file: Another name than model.onnx only where config.pbtxt gives one and there is such a file.
     """
 
     key: ModelVersion
     path: Path
     stamp: Stamp
     changed_at: float
+    model_file: str = MODEL_FILE
 
     def has(self, name: str) -> bool:
         """Tell whether the file lies there."""
@@ -59,9 +63,9 @@ class VersionFolder:
 
     def is_settled(self, wall_now: float) -> bool:
         """Tell whether a load may be tried: there is a manifest to check against, or nothing changed for 2 s."""
-        if self.has(MODEL_FILE) and self.has(MANIFEST_FILE):
+        if self.has(self.model_file) and self.has(MANIFEST_FILE):
             return True
-        return self.has(MODEL_FILE) and wall_now - self.changed_at >= SETTLED_AFTER_S
+        return self.has(self.model_file) and wall_now - self.changed_at >= SETTLED_AFTER_S
 
     def may_still_change(self, wall_now: float) -> bool:
         """Tell whether a version that cannot be loaded yet may just be half written."""
@@ -73,7 +77,8 @@ class ModelFolder:
     """A model as a listing shows it.
 
     Attributes:
-        fault: What is wrong with its model.toml, else "".
+        config: What config.pbtxt says, and model.toml over it.
+        fault: What is wrong with one of them, else "".
     """
 
     name: str
@@ -107,7 +112,7 @@ class Repository:
         """
         found = {}
         for name in self._directories(self.root):
-            if _MODEL_NAME.fullmatch(name) and name not in RESERVED_NAMES:
+            if is_model_name(name):
                 found[name] = self._scan_model(name)
         return found
 
@@ -116,13 +121,13 @@ class Repository:
         return [
             name
             for name in self._directories(self.root)
-            if not (_MODEL_NAME.fullmatch(name) and name not in RESERVED_NAMES)
+            if not is_model_name(name)
             and any(_VERSION.fullmatch(version) for version in self._directories(self.root / name))
         ]
 
     def scan_model(self, name: str) -> ModelFolder | None:
         """List one model, or None when there is none of that name."""
-        if not _MODEL_NAME.fullmatch(name) or name in RESERVED_NAMES or name not in self._directories(self.root):
+        if not is_model_name(name) or name not in self._directories(self.root):
             return None
         return self._scan_model(name)
 
@@ -132,11 +137,11 @@ class Repository:
         Raises: InvalidModel: a file is missing, is a link, differs from its hash or refers to data it may not read.
         """
         reader = _Reader(folder.path)
-        model = reader.read(MODEL_FILE)
+        model = reader.read(folder.model_file)
         manifest = None
         if folder.has(MANIFEST_FILE):
             manifest = parse_manifest(reader.read(MANIFEST_FILE), where=f"{folder.path / MANIFEST_FILE}")
-            check_hashes(manifest, lambda name: model if name == MODEL_FILE else reader.read(name))
+            check_hashes(manifest, lambda name: model if name == folder.model_file else reader.read(name))
         golden = None
         if folder.has(GOLDEN_FILE):
             golden = parse_golden(reader.read(GOLDEN_FILE), where=f"{folder.path / GOLDEN_FILE}")
@@ -157,22 +162,20 @@ class Repository:
         path = self.root / name
         config, fault = self._config(path)
         versions = {
-            int(entry): _version_folder(ModelVersion(name, int(entry)), path / entry)
+            int(entry): _version_folder(ModelVersion(name, int(entry)), path / entry, config)
             for entry in self._directories(path)
             if _VERSION.fullmatch(entry)
         }
         return ModelFolder(name=name, config=config, fault=fault, versions=dict(sorted(versions.items())))
 
     def _config(self, path: Path) -> tuple[ModelConfig, str]:
-        file = path / CONFIG_FILE
-        stamp = tuple(_stamps(file.parent, only=CONFIG_FILE))
+        stamp = (*_stamps(path, only=TRITON_FILE), *_stamps(path, only=CONFIG_FILE))
         if not stamp:
             return ModelConfig(), ""
         cached = self._configs.get(path.name)
         if cached is None or cached[0] != stamp:
             try:
-                parsed = parse_model_config(_Reader(path).read(CONFIG_FILE), where=str(file))
-                cached = (stamp, parsed, "")
+                cached = (stamp, _read_config(path, {entry[0] for entry in stamp}), "")
             except (InvalidSetting, InvalidModel) as exc:
                 cached = (stamp, ModelConfig(), str(exc))
             self._configs[path.name] = cached
@@ -188,6 +191,19 @@ class Repository:
             raise LoadFailed(f"{path}: no such directory") from exc
         except OSError as exc:
             raise LoadFailed(f"{path}: cannot be read: {exc.strerror}") from exc
+
+
+def is_model_name(name: str) -> bool:
+    """Tell whether a client could ask for a model of that name."""
+    return _MODEL_NAME.fullmatch(name) is not None and name not in RESERVED_NAMES
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """Read a file of any directory as those of a version are read: no links, nothing outside.
+
+    Raises: InvalidModel: there is no such file, or it is not a plain one.
+    """
+    return _Reader(folder).read(name)
 
 
 class _Reader:
@@ -227,10 +243,23 @@ class _Reader:
                     os.close(opened)
 
 
-def _version_folder(key: ModelVersion, path: Path) -> VersionFolder:
+def _read_config(path: Path, files: set[str]) -> ModelConfig:
+    reader = _Reader(path)
+    config = ModelConfig()
+    if TRITON_FILE in files:
+        config = parse_triton_config(reader.read(TRITON_FILE), model=path.name, where=f"{path / TRITON_FILE}")
+    if CONFIG_FILE in files:
+        config = parse_model_config(reader.read(CONFIG_FILE), where=f"{path / CONFIG_FILE}", base=config)
+    return config
+
+
+def _version_folder(key: ModelVersion, path: Path, config: ModelConfig) -> VersionFolder:
     stamp = tuple(sorted(_stamps(path)))
     newest = max((entry[2] for entry in stamp), default=0)
-    return VersionFolder(key=key, path=path, stamp=stamp, changed_at=newest / 1e9)
+    folder = VersionFolder(key=key, path=path, stamp=stamp, changed_at=newest / 1e9)
+    if isinstance(config, TritonModelConfig) and folder.has(config.model_file):
+        return replace(folder, model_file=config.model_file)
+    return folder
 
 
 def _stamps(path: Path, *, only: str = "", below: str = "") -> Iterator[tuple[str, int, int, int]]:

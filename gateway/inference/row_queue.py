@@ -6,8 +6,9 @@ Never awaits, never reads a clock, never runs anything: `now` is an argument.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
 
 from gateway.errors import Overloaded, TooLarge
@@ -26,7 +27,7 @@ class Waiting(Protocol):
 
     @property
     def deadline(self) -> float:
-        """Time after which nobody waits for the answer."""
+        """Time after which it is not worth a run."""
 
     @property
     def arrived_at(self) -> float:
@@ -46,8 +47,8 @@ class Batch(Generic[W]):
     """Requests that run together, and why they were released now.
 
     Attributes:
-        reason: drained (all that waited), full (max_rows), delay (waited long enough), shape (others of another
-            group wait), oversize (one request above max_rows), single (this model shares no runs).
+        reason: drained (all that waited), full (max_rows), preferred (of a preferred size), delay (waited long enough),
+            shape (others of another group wait), oversize (one request above max_rows), single (shares no runs).
     """
 
     requests: list[W]
@@ -68,13 +69,29 @@ class RowQueue(Generic[W]):
     """
 
     def __init__(
-        self, *, name: str, max_rows: int, max_queue_rows: int, max_queue_delay_s: float, shares_runs: bool
+        self,
+        *,
+        name: str,
+        max_rows: int,
+        max_queue_rows: int,
+        max_queue_delay_s: float,
+        shares_runs: bool,
+        preferred_rows: Collection[int] = (),
+        max_queue_requests: int = 0,
     ) -> None:
+        """Make an empty queue.
+
+        Args:
+            preferred_rows: A run of exactly one of these sizes does not wait for more.
+            max_queue_requests: Bounds the requests besides their rows; 0 does not.
+        """
         self._name = name
         self._max_rows = max_rows
         self._max_queue_rows = max_queue_rows
         self._max_queue_delay_s = max_queue_delay_s if shares_runs else 0.0
         self._shares_runs = shares_runs
+        self._preferred_rows = frozenset(preferred_rows)
+        self._max_queue_requests = max_queue_requests
         self._groups: dict[Hashable, _Group[W]] = {}
         self.rows = 0
 
@@ -101,6 +118,9 @@ class RowQueue(Generic[W]):
                     f"{self._name}: the request has {request.rows} rows, the queue holds at most {self._max_queue_rows}"
                 )
             raise Overloaded(f"{self._name}: queue holds {self.rows} of {self._max_queue_rows} rows")
+        if self._max_queue_requests and sum(1 for _ in self) >= self._max_queue_requests:
+            most = self._max_queue_requests
+            raise Overloaded(f"{self._name}: queue holds {most} of {most} requests")
         group = self._groups.get(request.group)
         if group is None:
             group = self._groups[request.group] = _Group()
@@ -131,13 +151,24 @@ class RowQueue(Generic[W]):
         due = [
             key
             for key, group in self._groups.items()
-            if group.rows >= self._max_rows or group.requests[0].arrived_at + self._max_queue_delay_s <= now
+            if self._is_ripe(group, now) or (self._preferred_rows and self._preferred_prefix(group))
         ]
         return min(due, key=lambda key: self._groups[key].requests[0].arrived_at, default=_NONE_DUE)
+
+    def _is_ripe(self, group: _Group[W], now: float) -> bool:
+        """Tell whether a run is full, or its oldest request has waited long enough."""
+        return group.rows >= self._max_rows or group.requests[0].arrived_at + self._max_queue_delay_s <= now
+
+    def _preferred_prefix(self, group: _Group[W]) -> int:
+        """Return the rows of the most requests, from the oldest on, that make a preferred size; 0 if none do."""
+        sums = accumulate(request.rows for request in group.requests)
+        return max((rows for rows in sums if rows <= self._max_rows and rows in self._preferred_rows), default=0)
 
     def _take(self, key: Hashable, now: float) -> Batch[W]:
         group = self._groups[key]
         waiting = group.requests
+        preferred = 0 if not self._preferred_rows or self._is_ripe(group, now) else self._preferred_prefix(group)
+        limit = preferred or self._max_rows
         chosen: list[W] = []
         rows = 0
         while waiting:
@@ -147,7 +178,7 @@ class RowQueue(Generic[W]):
                 self.rows -= head.rows
                 waiting.popleft()
                 continue
-            if chosen and (not self._shares_runs or rows + head.rows > self._max_rows):
+            if chosen and (not self._shares_runs or rows + head.rows > limit):
                 break
             chosen.append(waiting.popleft())
             rows += head.rows
@@ -155,7 +186,7 @@ class RowQueue(Generic[W]):
         self.rows -= rows
         if not waiting:
             del self._groups[key]
-        return Batch(chosen, rows, self._reason(rows, filled=bool(waiting)))
+        return Batch(chosen, rows, "preferred" if preferred else self._reason(rows, filled=bool(waiting)))
 
     def _reason(self, rows: int, *, filled: bool) -> str:
         if not self._shares_runs:

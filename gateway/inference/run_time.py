@@ -7,6 +7,9 @@ from __future__ import annotations
 
 _WEIGHT = 0.1
 _SURPRISE = 2.0
+_HARDLY_MORE = 1.1
+_FEW = 8
+_UNKNOWN = float("inf")
 
 
 class RunTime:
@@ -17,7 +20,8 @@ class RunTime:
     """
 
     def __init__(self, max_rows: int) -> None:
-        self._seconds = [0.0] * ((max_rows - 1).bit_length() + 1)
+        self._seconds = [_UNKNOWN] * ((max_rows - 1).bit_length() + 1)
+        self._largest = 1 << (len(self._seconds) - 1)
         self._elements_per_row = 0
 
     def start_from(self, rows: int, seconds: float, *, elements: int) -> None:
@@ -33,12 +37,27 @@ class RunTime:
         """Take one more run into the mean."""
         index = self._index(rows)
         known = self._seconds[index]
-        self._seconds[index] = known + _WEIGHT * (min(seconds, _SURPRISE * known) - known) if known else seconds
+        if rows > self._largest:
+            seconds *= self._largest / rows
+        if 0 < known < _UNKNOWN:
+            seconds = known + _WEIGHT * (min(seconds, _SURPRISE * known) - known)
+        self._seconds[index] = seconds
 
     def predict(self, rows: int) -> float:
-        """Return the expected seconds of a run; beyond the largest size known, in proportion."""
-        index = self._index(rows)
-        return self._seconds[index] * max(1.0, rows / (1 << index))
+        """Return the expected seconds of a run: infinite before the first, beyond the largest size in proportion."""
+        seconds = self._seconds[self._index(rows)]
+        return seconds if rows <= self._largest else seconds * rows / self._largest
+
+    def efficient_rows(self) -> int:
+        """Return the smallest run, of 8 rows at least, that takes hardly more time a row than the best.
+
+        A perceptron gains fivefold from 64 rows; a convolution gains nothing and only makes everybody wait longer.
+        """
+        if _UNKNOWN in self._seconds:
+            return self._largest
+        per_row = [seconds / (1 << index) for index, seconds in enumerate(self._seconds)]
+        enough = next(index for index, seconds in enumerate(per_row) if seconds <= _HARDLY_MORE * min(per_row))
+        return min(self._largest, max(1 << enough, _FEW))
 
     def equivalent_rows(self, elements: int) -> int:
         """Return how many warm-up rows hold as many elements: the size of a request with free axes."""

@@ -9,6 +9,7 @@ import ctypes
 import logging
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -25,9 +26,24 @@ log = logging.getLogger(__name__)
 
 _SUFFIX = "ExecutionProvider"
 _SILENT = 4
+_FILE_WORDS = frozenset(
+    {
+        "dir",
+        "directory",
+        "file",
+        "filepath",
+        "folder",
+        "lib",
+        "libraries",
+        "library",
+        "path",
+        "paths",
+        "prefix",
+        "profiling",
+    }
+)
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
-_CPU_QUOTA_V2 = Path("/sys/fs/cgroup/cpu.max")
-_CPU_QUOTA_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+_CGROUP = Path("/sys/fs/cgroup")
 
 _INVALID_ARGUMENT = ort.capi.onnxruntime_pybind11_state.InvalidArgument
 
@@ -80,10 +96,9 @@ class OnnxSession:
                 "session.model_external_initializers_file_folder_path", str(external_folder)
             )
         try:
-            self._session = ort.InferenceSession(model, sess_options=options, providers=providers)
+            self._session = ort.InferenceSession(model, sess_options=options, providers=providers, enable_fallback=0)
         except Exception as exc:
             raise LoadFailed(f"onnxruntime refuses the model: {_text(exc)}") from exc
-        self._session.disable_fallback()
         running = self._session.get_providers()
         for provider, _ in providers:
             if provider not in running:
@@ -121,7 +136,7 @@ class OnnxSession:
         """Run through an IO binding: one copy to the device, one back, the interpreter lock free meanwhile."""
         binding = self._session.io_binding()
         for name, array in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+            binding.bind_cpu_input(name, np.asarray(array, order="C"))
         for name in outputs or self.signature.output_by_name:
             binding.bind_output(name)
         self._session.run_with_iobinding(binding, options)
@@ -137,7 +152,7 @@ class OnnxSession:
         return [_array(value) for value in self._session.run_with_ort_values(names, feed, options)]
 
     def _value(self, name: str, array: Array) -> ort.OrtValue:
-        contiguous = np.ascontiguousarray(array)
+        contiguous = np.asarray(array, order="C")
         if self.signature.input_by_name[name].datatype == "BF16":
             return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(contiguous, _BFLOAT16)
         return ort.OrtValue.ortvalue_from_numpy(contiguous)
@@ -163,21 +178,26 @@ def resolve_providers(execution: Execution) -> list[tuple[str, dict[str, str]]]:
                 f"execution provider '{provider.name}' is not part of the installed onnxruntime, "
                 f"which offers {', '.join(sorted(map(_short, available)))}"
             )
+        for key in provider.options:
+            _refuse_file_option(key)
         resolved.append((name, {key: str(value) for key, value in provider.options.items()}))
     return resolved
 
 
-def usable_cpus() -> int:
-    """Return how many processors this process may keep busy: its affinity, cut by the cgroup's quota."""
+def usable_cpus(cgroup: Path = _CGROUP) -> int:
+    """Return how many processors this process may keep busy: its affinity, cut by the cgroup's quota.
+
+    Args:
+        cgroup: Where the control groups are mounted, version 2 or 1.
+    """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        if _CPU_QUOTA_V2.exists():
-            quota, period = _CPU_QUOTA_V2.read_text().split()
+        if (cgroup / "cpu.max").exists():
+            quota, period = (cgroup / "cpu.max").read_text().split()
         else:
-            quota = _CPU_QUOTA_V1.read_text()
-            period = _CPU_QUOTA_V1.with_name("cpu.cfs_period_us").read_text()
+            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         share = math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):  # no cgroup, or no limit ("max")
+    except (OSError, ValueError, ZeroDivisionError):  # no cgroup, or no limit ("max")
         return cpus
     return max(1, min(cpus, share)) if share > 0 else cpus
 
@@ -195,21 +215,36 @@ def _session_options(execution: Execution, *, needs_cpu: bool, name: str) -> ort
     if not needs_cpu:  # an operator the provider lacks must not slip to the CPU unseen
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     for key, value in execution.session_options.items():
-        if "." in key:
-            options.add_session_config_entry(key, str(value))
-        else:
-            _set_option(options, key, value)
+        _refuse_file_option(key)
+        _set_option(options, key, value)
     return options
+
+
+def _refuse_file_option(key: str) -> None:
+    """Refuse options that write files or load libraries: whoever publishes models does not thereby gain that reach."""
+    if _FILE_WORDS & set(re.split(r"[._]", key.lower())):
+        raise LoadFailed(f"execution option '{key}' names a file or a library, which a model's settings may not do")
 
 
 def _set_option(options: ort.SessionOptions, key: str, value: Option) -> None:
     enums = {"graph_optimization_level": ort.GraphOptimizationLevel, "execution_mode": ort.ExecutionMode}
+    if "." in key:
+        _set_entry(options, key, value)
+        return
     if key.startswith("_") or not hasattr(options, key) or callable(getattr(options, key)):
         raise LoadFailed(f"execution.session_options: onnxruntime has no session option '{key}'")
     try:
         setattr(options, key, getattr(enums[key], str(value)) if key in enums else value)
     except (TypeError, AttributeError) as exc:
         raise LoadFailed(f"execution.session_options.{key}: onnxruntime does not take {value!r}") from exc
+
+
+def _set_entry(options: ort.SessionOptions, key: str, value: Option) -> None:
+    text = str(int(value)) if isinstance(value, bool) else str(value)  # onnxruntime reads "1", and anything else as no
+    try:
+        options.add_session_config_entry(key, text)
+    except RuntimeError as exc:
+        raise LoadFailed(f"execution.session_options: onnxruntime does not take the entry '{key}': {exc}") from exc
 
 
 def _array(value: ort.OrtValue) -> Array:

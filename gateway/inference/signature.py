@@ -160,7 +160,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             if len(sizes) > 1:
                 where = ", ".join(f"'{tensor}' has {inputs[tensor].shape[axis]}" for tensor, axis in places)
                 raise InvalidInput(f"{model}: inputs differ in '{name}', expected one size: {where}")
-        return 1 if self.rows is None else int(inputs[self.inputs[0].name].shape[0])
+        return 1 if self.rows is None or not inputs else int(inputs[self.inputs[0].name].shape[0])
 
     def _refuse_names(self, inputs: Mapping[str, Array], model: str) -> None:
         missing = [name for name in self.input_by_name if name not in inputs]

@@ -1,1 +1,1 @@
-"""Chooses the variant that answers."""
+"""Choosing who answers: routes, slots, breakers, comparison and the sample ratio; pure decisions only."""

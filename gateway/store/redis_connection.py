@@ -126,8 +126,9 @@ class RedisConnection:
         InvalidSetting: the address, or on opening one of its options, cannot be read.
     """
 
-    def __init__(self, url: str, *, call_timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(self, url: str, *, call_timeout_s: float = CALL_TIMEOUT_S, silence_s: float = SILENCE_S) -> None:
         self._address = RedisAddress.parse(url)
+        self._silence_s = silence_s
         self._call_timeout_s = call_timeout_s
         self._client: Redis | RedisCluster | None = None
         self._resources = AsyncExitStack()
@@ -200,7 +201,7 @@ class RedisConnection:
             is_asked = False
             while True:
                 with self._translated():
-                    message = await pubsub.get_message(timeout=SILENCE_S)
+                    message = await pubsub.get_message(timeout=self._silence_s)
                     if message is None:
                         if is_asked:
                             raise StoreUnavailable("redis: the subscription is silent", outcome="not_written")

@@ -41,7 +41,7 @@ SERIES: dict[str, Series] = {
     "batches_total": Series(
         "counter",
         ("model", "version", "reason"),
-        "Runs by why the batch was released: drained, full, delay, shape, oversize, single, isolated.",
+        "Runs by why the batch was released: drained, full, preferred, delay, shape, oversize, single, isolated.",
     ),
     "queue_rows": Series("gauge", ("model", "version"), "Rows waiting for a run."),
     "rejected_total": Series("counter", ("model", "reason"), "Requests refused or given up before an answer."),

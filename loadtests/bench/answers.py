@@ -46,7 +46,9 @@ def check_answers(
             response = connection.getresponse()
             answer = response.read()
             head = response.getheader("inference-header-content-length")
-            got = payloads.probabilities(response.status, answer, None if head is None else int(head))
+            got = payloads.probabilities(
+                response.status, answer, None if head is None else int(head), target.server.dialect
+            )
             if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=_TOLERANCE, atol=_TOLERANCE):
                 raise ValueError(f"probabilities differ from onnxruntime's by more than {_TOLERANCE}")
             sizes.append(len(answer))

@@ -84,3 +84,8 @@ def all_cells() -> list[Cell]:
 def quick_cells() -> list[Cell]:
     """Return the three cells of the quick mode."""
     return [parse_cell(name) for name in ("tabular-json-1", "tabular-json-64", "image-binary-8")]
+
+
+def peer_cells() -> list[Cell]:
+    """Return the cells of the comparison with peers; few, since every server is in each of them."""
+    return [parse_cell(name) for name in ("tabular-json-64", "tabular-json-1", "mlp-json-64", "image-binary-8")]

@@ -4,6 +4,7 @@ Never opens a socket, and imports nothing of the gateway: a benchmark that share
 """
 
 from http import HTTPStatus
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -13,6 +14,9 @@ import orjson
 from loadtests.bench.cells import Body
 
 FloatArray = npt.NDArray[np.float32]
+
+Dialect = Literal["v2", "rows"]
+"""Open Inference Protocol v2, or, for servers that have no protocol, {"rows": [[…]]} answered with [[…]]."""
 
 _SEED = 7
 
@@ -47,11 +51,16 @@ def inputs(body: Body) -> list[FloatArray]:
     return [generator.standard_normal(shape, dtype=np.float32) for _ in range(body.distinct)]
 
 
-def infer_body(body: Body, tensor: FloatArray, encoding: str) -> tuple[bytes, int | None]:
-    """Encode one Open Inference Protocol request.
+def infer_body(body: Body, tensor: FloatArray, encoding: str, dialect: Dialect = "v2") -> tuple[bytes, int | None]:
+    """Encode one request.
 
     Returns: the body, and in binary encoding the length of its JSON part (None in JSON encoding).
+    Raises: ValueError: an encoding that the dialect does not have.
     """
+    if dialect == "rows":
+        if encoding != "json":
+            raise ValueError(f"dialect 'rows' is JSON, got encoding {encoding!r}")
+        return orjson.dumps({"rows": tensor.tolist()}), None
     described: dict[str, object] = {"name": body.input_name, "shape": list(tensor.shape), "datatype": "FP32"}
     if encoding == "json":
         # Flat, and each float32 printed as the double it widens to: what `tensor.flatten().tolist()` gives a client.
@@ -77,7 +86,7 @@ def http_request(path: str, content: bytes, json_bytes: int | None) -> bytes:
     return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode("ascii") + content
 
 
-def probabilities(status: int, content: bytes, json_bytes: int | None) -> FloatArray:
+def probabilities(status: int, content: bytes, json_bytes: int | None, dialect: Dialect = "v2") -> FloatArray:
     """Read the output `probabilities` of an answer, float32, in the shape it states.
 
     Raises: ValueError: the status is not 200, or the answer has no such output.
@@ -85,6 +94,8 @@ def probabilities(status: int, content: bytes, json_bytes: int | None) -> FloatA
     if status != HTTPStatus.OK:
         raise ValueError(f"answered {status}: {content[:200]!r}")
     try:
+        if dialect == "rows":
+            return np.array(msgspec.json.decode(content, type=list[list[float]]), dtype=np.float32)
         answer = msgspec.json.decode(content if json_bytes is None else content[:json_bytes], type=_Answer)
     except msgspec.MsgspecError as exc:
         raise ValueError(f"not an inference answer ({exc}): {content[:200]!r}") from exc

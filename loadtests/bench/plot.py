@@ -26,10 +26,15 @@ _MARKS = (
     ("#CC79A7", "D"),
     ("#D55E00", "v"),
     ("#56B4E9", "P"),
+    ("#F0E442", "X"),
+    ("#999999", "h"),
+    ("#222222", "*"),
 )
 _INK = "#222222"
 _FAINT = "#E4E4E4"
 _ROW_INCHES = 0.30
+_LEGEND_COLUMNS = 5
+_LEGEND_ROW_INCHES = 0.24
 _MANY_DECADES = 150  # wider axes have room for two ticks in each decade, narrower ones for three
 _PANELS: tuple[tuple[str, str, Metric], ...] = (
     ("Requests per second", "more is better →", RATE),
@@ -44,7 +49,9 @@ def draw(run: Run, file: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "bench"
     positions, groups = _rows(run.cells)
     depth = max(positions) + 1
-    height = 2.0 + _ROW_INCHES * depth
+    legend_rows = -(-len(run.titles) // _LEGEND_COLUMNS)
+    top = 0.81 + _LEGEND_ROW_INCHES * legend_rows
+    height = 0.95 + top + _ROW_INCHES * depth
     figure = Figure(figsize=(12.5, height), dpi=150, facecolor="white")
     panels = figure.subplots(1, len(_PANELS), sharey=True)
     for axes, (title, direction, metric) in zip(panels, _PANELS, strict=True):
@@ -74,7 +81,7 @@ def draw(run: Run, file: Path) -> None:
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(0.012, 1 - 0.12 / height),
-        ncols=len(handles),
+        ncols=min(len(handles), _LEGEND_COLUMNS),
         frameon=False,
         fontsize=10,
         handletextpad=0.3,
@@ -88,7 +95,7 @@ def draw(run: Run, file: Path) -> None:
         fontsize=8,
         color="#666666",
     )
-    figure.subplots_adjust(left=0.155, right=0.985, top=1 - 1.05 / height, bottom=0.62 / height, wspace=0.07)
+    figure.subplots_adjust(left=0.155, right=0.985, top=1 - top / height, bottom=0.62 / height, wspace=0.07)
     figure.savefig(file, metadata={"Software": None})
 
 
@@ -121,6 +128,8 @@ def _draw_panel(axes: Axes, run: Run, positions: list[float], metric: Metric) ->
     # Backwards, so that the first server lies on top where marks meet.
     for key, (color, shape) in reversed(_marks(run).items()):
         for cell, position in zip(run.cells, positions, strict=True):
+            if key not in cell.measurements:
+                continue
             found = spread([metric(one) for one in cell.measurements[key]])
             axes.plot([found.lowest, found.highest], [position, position], color=color, linewidth=1.2, zorder=2)
             axes.plot(

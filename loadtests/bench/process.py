@@ -10,8 +10,9 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -42,6 +43,14 @@ class RunningServer:
     resident_bytes: int
     """Resident memory of its process tree when it became ready."""
 
+    def pause(self) -> None:
+        """Stop its processes; their sockets stay open, so that it loses nothing but time."""
+        _signal_each(procfs.process_tree(self.pid), signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let its processes go on."""
+        _signal_each(procfs.process_tree(self.pid), signal.SIGCONT)
+
 
 def free_port() -> int:
     """Return a loopback port that was free a moment ago."""
@@ -71,21 +80,29 @@ def run_pinned(command: Sequence[str], cores: Sequence[int], *, stdin: bytes = b
 
 @contextlib.contextmanager
 def running(
-    server: Server, *, repository: Path, answer_bytes: int, cores: Sequence[int], directory: Path
+    server: Server, *, repository: Path, model: str, answer_bytes: int, cores: Sequence[int], directory: Path
 ) -> Iterator[RunningServer]:
-    """Start `server` on `cores`, wait until it is ready, and end its whole process group on the way out.
+    """Start `server` on `cores`, wait until it is ready, and end every process of it on the way out.
 
     Args:
-        directory: Its working directory and the place of its log, outside the project: no stray settings are read.
+        model: The one that will be asked.
+        directory: Where it gets a working directory of its own and a log, outside the project: no stray settings are
+            read, and nothing is left behind.
     Raises: BenchFailure: it exited, or was not ready within 60 s; the message ends with the last lines it wrote.
     """
-    launch = Launch(repository=repository, port=free_port(), admin_port=free_port(), answer_bytes=answer_bytes)
+    launch = Launch(
+        repository=repository, port=free_port(), admin_port=free_port(), answer_bytes=answer_bytes, model=model
+    )
+    ready_path = server.ready_path.format(model=model)
     log = directory / f"{server.key}.log"
+    own_directory = Path(tempfile.mkdtemp(prefix=f"{server.key}-", dir=directory))
     with log.open("wb") as log_file:
         started_at = time.perf_counter()
-        child = _start(server.command(launch), cores, directory=directory, stdout=log_file, stderr=subprocess.STDOUT)
+        child = _start(
+            server.command(launch), cores, directory=own_directory, stdout=log_file, stderr=subprocess.STDOUT
+        )
     try:
-        while not _answers_200(launch.port, server.ready_path):
+        while not _answers_200(launch.port, ready_path):
             exited = child.poll() is not None
             if exited or time.perf_counter() - started_at > _READY_WITHIN_S:
                 how = f"exited with {child.returncode}" if exited else f"was not ready within {_READY_WITHIN_S:.0f} s"
@@ -143,13 +160,26 @@ def _answers_200(port: int, path: str) -> bool:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Interrupt the process group (SIGINT skips a gateway's drain delay), then kill whatever is left of it."""
+    """Interrupt the process group (SIGINT skips a gateway's drain delay), then kill whatever is left of its tree.
+
+    Some servers put their workers into groups of their own: these are found by descent, while the tree still stands.
+    """
+    tree = procfs.births(procfs.process_tree(child.pid))
+    _signal_each(tree, signal.SIGCONT)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(_STOP_WITHIN_S)
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+    now = procfs.births(list(tree))
+    _signal_each([pid for pid, born in now.items() if born == tree[pid]], signal.SIGKILL)
+
+
+def _signal_each(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _last_lines(log: Path, count: int = 3) -> str:

@@ -3,6 +3,7 @@
 Never starts, signals or changes a process.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -25,6 +26,14 @@ def cpu_ticks(stat: str) -> int:
 def parent_pid(stat: str) -> int:
     """Return the parent of a /proc/PID/stat line."""
     return int(stat_fields(stat)[1])
+
+
+def started_ticks(stat: str) -> int:
+    """Return when the process of a /proc/PID/stat line began, in ticks since the machine did.
+
+    Together with its id it names a process for good: ids are given again, but not at the same time.
+    """
+    return int(stat_fields(stat)[19])
 
 
 def memory_bytes(status: str) -> tuple[int, int]:
@@ -60,6 +69,15 @@ def process_tree(root: int) -> list[int]:
     for pid in tree:
         tree += children.get(pid, [])
     return tree
+
+
+def births(pids: list[int]) -> dict[int, int]:
+    """Return `started_ticks` of those of `pids` that still live."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found[pid] = started_ticks((_PROC / str(pid) / "stat").read_text())
+    return found
 
 
 def cpu_s(pids: list[int]) -> float:

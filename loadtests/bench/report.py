@@ -24,8 +24,8 @@ def render(run: Run) -> str:
     """Return the whole report as Markdown."""
     parts = [
         "# Side-by-side benchmark",
-        _setting(run.machine, run.plan),
-        *_warnings(run),
+        setting(run.machine, run.plan),
+        *warnings(run),
         "![Requests per second, latency and CPU of every server in every cell](bench.png)",
         _reading(run),
     ]
@@ -45,6 +45,8 @@ def render(run: Run) -> str:
             "Rows a second of onnxruntime in a loop, one thread, same core, at its best batch size;\n"
             "a server's share of it is taken round by round.\n\n" + _ceiling_table(run)
         )
+    if run.peers or run.left_out:
+        parts.append("## Peers\n\n" + _peers(run))
     if run.starts:
         parts.append(
             "## Start and memory\n\n"
@@ -78,7 +80,26 @@ def best_ceiling(cell: CellResult) -> tuple[int, list[float]]:
     return max(cell.ceiling_rows_per_s.items(), key=lambda item: spread(item[1]).median)
 
 
-def _setting(machine: Machine, plan: Plan) -> str:
+def ratio_text(ratio: Spread, same: tuple[float, float]) -> str:
+    """Write a ratio with its extremes, marked when identical measurements could have given it."""
+    doubt = "" if differs(ratio, same) else " ≈"
+    return f"{ratio.median:.2f} [{ratio.lowest:.2f}–{ratio.highest:.2f}]{doubt}"
+
+
+def median_text(found: Sequence[Measurement], metric: Metric) -> str:
+    """Write the median of `metric` over the rounds."""
+    value = spread([metric(one) for one in found]).median
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Lay out a Markdown table whose first `left` columns are texts, the rest figures."""
+    marks = [":---" if column < left else "---:" for column in range(len(header))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, marks, *rows))
+
+
+def setting(machine: Machine, plan: Plan) -> str:
+    """Return where, when, with what and how a run was made."""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     if plan.server_cores == plan.client_cores:
         cores = "Server and load generator share one core."
@@ -100,12 +121,13 @@ def _cores(cores: Sequence[int]) -> str:
     return f"core{'s' if len(cores) > 1 else ''} {', '.join(map(str, cores))}"
 
 
-def _warnings(run: Run) -> list[str]:
+def warnings(run: Run) -> list[str]:
+    """Return what a reader must know before any figure: others were at work, or the load generator was at its limit."""
     found = [measured for cell in run.cells for rounds in cell.measurements.values() for measured in rounds]
-    warnings = []
+    lines = []
     others = spread([measured.other_cpu_s / measured.measured_s for measured in found])
     if others.median > _DISTURBED_CORES:
-        warnings.append(
+        lines.append(
             f"> **Disturbed run.** Other processes used {others.median:.2f} cores (median; up to {others.highest:.2f}) "
             "while it measured. Read requests/s and latencies as lower and upper bounds."
         )
@@ -118,11 +140,11 @@ def _warnings(run: Run) -> list[str]:
         }
     )
     if limited:
-        warnings.append(
+        lines.append(
             f"> **Load generator at its limit** (over {_GENERATOR_LIMIT:.0%} of its core): {', '.join(limited)}. "
             "These servers could answer more; their CPU figures stand."
         )
-    return warnings
+    return lines
 
 
 def _reading(run: Run) -> str:
@@ -159,17 +181,21 @@ def _cell_table(cells: Sequence[CellResult], titles: dict[str, str]) -> str:
     rows = []
     for cell in cells:
         for key, title in titles.items():
-            found = cell.measurements[key]
+            if key in cell.failures:
+                rows.append([str(cell.connections), title, "failed", *[""] * (len(header) - 3)])
+            found = cell.measurements.get(key)
+            if not found:
+                continue
             rows.append(
                 [
                     str(cell.connections),
                     title,
-                    _figure(found, RATE),
+                    median_text(found, RATE),
                     _ratio(cell, key, RATE),
-                    _figure(found, P50),
-                    _figure(found, P99),
+                    median_text(found, P50),
+                    median_text(found, P99),
                     _ratio(cell, key, P99),
-                    _figure(found, CPU),
+                    median_text(found, CPU),
                     _ratio(cell, key, CPU),
                     _memory(found),
                     f"{spread([one.client_cpu_share for one in found]).median:.0%}",
@@ -177,7 +203,7 @@ def _cell_table(cells: Sequence[CellResult], titles: dict[str, str]) -> str:
             )
         rate, p50, p99, cpu = (_interval(cell, metric) for metric in (RATE, P50, P99, CPU))
         rows.append([str(cell.connections), "*identical runs*", "", rate, p50, "", p99, "", cpu, "", ""])
-    return _table(header, rows, left=2)
+    return table(header, rows, left=2)
 
 
 def _ceiling_table(run: Run) -> str:
@@ -187,7 +213,7 @@ def _ceiling_table(run: Run) -> str:
             continue
         batch_rows, alone = best_ceiling(cell)
         for key, title in run.titles.items():
-            if key == YARDSTICK:
+            if key == YARDSTICK or key not in cell.measurements:
                 continue
             served = [found.requests_per_s * cell.rows for found in cell.measurements[key]]
             share = paired_ratios(served, alone)
@@ -200,7 +226,22 @@ def _ceiling_table(run: Run) -> str:
                     f"{share.median:.0%} [{share.lowest:.0%}–{share.highest:.0%}]",
                 ]
             )
-    return _table(["cell", "server", "rows/s", "onnxruntime alone", "share"], rows, left=2)
+    return table(["cell", "server", "rows/s", "onnxruntime alone", "share"], rows, left=2)
+
+
+def _peers(run: Run) -> str:
+    lines = []
+    for name in dict.fromkeys(peer.name for peer in run.peers.values()):
+        peer = next(peer for peer in run.peers.values() if peer.name == name)
+        asked = "" if peer.dialect == "v2" else ' Asked in its own JSON, `{"rows": [[…]]}`, answered `[[…]]`.'
+        lines.append(f"- {name}: {', '.join(f'{key} {value}' for key, value in peer.versions.items())}.{asked}")
+    lines += [f"- {title} was left out: {reason}" for title, reason in run.left_out.items()]
+    lines += [
+        f"- {run.titles[key]} failed in {cell.cell}: {reason}"
+        for cell in run.cells
+        for key, reason in cell.failures.items()
+    ]
+    return "\n".join(lines)
 
 
 def _start_table(starts: Sequence[StartResult], titles: dict[str, str]) -> str:
@@ -216,12 +257,7 @@ def _start_table(starts: Sequence[StartResult], titles: dict[str, str]) -> str:
                 str(len(result.ready_s)),
             ]
         )
-    return _table(["server", "repository", "ready after s", "resident MB", "starts"], rows, left=2)
-
-
-def _figure(found: Sequence[Measurement], metric: Metric) -> str:
-    value = spread([metric(one) for one in found]).median
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return table(["server", "repository", "ready after s", "resident MB", "starts"], rows, left=2)
 
 
 def _memory(found: Sequence[Measurement]) -> str:
@@ -233,16 +269,9 @@ def _ratio(cell: CellResult, server: str, metric: Metric) -> str:
     ratio = cell_ratio(cell, server, metric)
     if ratio is None:
         return ""
-    doubt = "" if differs(ratio, identical_interval(cell, metric)) else " ≈"
-    return f"{ratio.median:.2f} [{ratio.lowest:.2f}–{ratio.highest:.2f}]{doubt}"
+    return ratio_text(ratio, identical_interval(cell, metric))
 
 
 def _interval(cell: CellResult, metric: Metric) -> str:
     lowest, highest = identical_interval(cell, metric)
     return f"{lowest:.2f}–{highest:.2f}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
-    """Lay out a Markdown table whose first `left` columns are texts, the rest figures."""
-    marks = [":---" if column < left else "---:" for column in range(len(header))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, marks, *rows))

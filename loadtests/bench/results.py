@@ -37,6 +37,8 @@ class CellResult(msgspec.Struct, frozen=True, kw_only=True):
     measurements: dict[str, list[Measurement]]
     ceiling_rows_per_s: dict[int, list[float]]
     """Rows a second of onnxruntime alone, by batch size; empty when it was not measured."""
+    failures: dict[str, str] = {}
+    """Why a peer has no measurements in this cell, in one line."""
 
 
 class StartResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,11 +50,24 @@ class StartResult(msgspec.Struct, frozen=True, kw_only=True):
     resident_bytes: list[int]
 
 
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader must know of somebody else's server."""
+
+    name: str
+    """What its configurations have in common, `MLServer`."""
+    dialect: str
+    versions: dict[str, str]
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run."""
+    """A whole run. A server that does not speak a cell's encoding has no measurements in it."""
 
     machine: Machine
     plan: Plan
     titles: dict[str, str]
     cells: list[CellResult]
     starts: list[StartResult]
+    peers: dict[str, Peer] = {}
+    """Whose server the keys of peers name."""
+    left_out: dict[str, str] = {}
+    """Peers whose environment could not be made, and why, in one line."""

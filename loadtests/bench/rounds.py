@@ -4,15 +4,16 @@ Never writes a report: it returns the Run that reports are made from.
 
 For each cell every server is started anew, and stays up, idle, while its neighbours are measured. In each round all of
 them are measured in turn, in an order that rotates; the first one (the gateway) twice, so that the run knows what
-identical servers look like. Before each measurement there is a warm-up on the same connections.
+identical servers look like. Before each measurement there is a warm-up on the same connections. A server that polls
+while it has nothing to do is stopped while others are measured.
 """
 
 import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ from loadtests.bench.answers import check_answers, expected_probabilities
 from loadtests.bench.cells import Body, Cell
 from loadtests.bench.client import Job, Measurement
 from loadtests.bench.process import BenchFailure, RunningServer, run_pinned, running
-from loadtests.bench.results import AGAIN, CellResult, Plan, Run, StartResult
+from loadtests.bench.results import AGAIN, CellResult, Peer, Plan, Run, StartResult
 from loadtests.bench.servers import GATEWAY, Server
 
 CEILING_ROWS = (1, 8, 64)
@@ -43,7 +44,15 @@ def order(keys: Sequence[str], round_index: int) -> list[str]:
     return turns[shift:] + turns[:shift]
 
 
-def run_all(servers: Sequence[Server], cells: Sequence[Cell], plan: Plan, say: Callable[[str], None]) -> Run:
+def run_all(
+    servers: Sequence[Server],
+    cells: Sequence[Cell],
+    plan: Plan,
+    say: Callable[[str], None],
+    *,
+    peers: Mapping[str, Peer] | None = None,
+    left_out: Mapping[str, str] | None = None,
+) -> Run:
     """Build the models in a temporary directory, measure every cell, then the starts.
 
     Args:
@@ -51,68 +60,113 @@ def run_all(servers: Sequence[Server], cells: Sequence[Cell], plan: Plan, say: C
         cells: What is measured.
         plan: How long.
         say: Called with one line of progress.
-    Raises: BenchFailure: a server did not start, gave a wrong answer, or failed a request.
+        peers: What the report says of those servers that are somebody else's, by key.
+        left_out: Peers that could not even be installed, and why.
+    Raises: BenchFailure: a server of ours did not start, gave a wrong answer, or failed a request.
     """
     facts = machine.describe()
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         repository = directory / "repository"
         models.write_repository(repository)
         bench = _Bench(plan=plan, repository=repository, directory=directory, say=say)
         results = [bench.measure_cell(cell, servers) for cell in cells]
-        starts = bench.measure_starts(servers, repository, "benchmark")
-        gateway = [server for server in servers if server.key == GATEWAY]
-        if gateway and any(_EXAMPLES.glob("*/*/model.onnx")):
-            # A copy: a server may keep its own state in the repository it serves.
-            examples = Path(shutil.copytree(_EXAMPLES, directory / "examples", ignore=shutil.ignore_patterns(".*")))
-            starts += bench.measure_starts(gateway, examples, "examples")
-    titles = {server.key: server.title for server in servers}
-    return Run(machine=facts, plan=plan, titles=titles, cells=results, starts=starts)
+        if peers:
+            # Some of them need five seconds to start and five to stop: the starts before each cell must do.
+            starts = bench.seen_starts("benchmark")
+        else:
+            starts = bench.measure_starts(servers, repository, "benchmark")
+            gateway = [server for server in servers if server.key == GATEWAY]
+            if gateway and any(_EXAMPLES.glob("*/*/model.onnx")):
+                # A copy: a server may keep its own state in the repository it serves.
+                examples = Path(shutil.copytree(_EXAMPLES, directory / "examples", ignore=shutil.ignore_patterns(".*")))
+                starts += bench.measure_starts(gateway, examples, "examples")
+    return Run(
+        machine=facts,
+        plan=plan,
+        titles={server.key: server.title for server in servers},
+        cells=results,
+        starts=starts,
+        peers=dict(peers or {}),
+        left_out=dict(left_out or {}),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Bench:
-    """One run's surroundings: its plan, its models, its temporary directory."""
+    """One run's surroundings: its plan, its models, its temporary directory, and the starts it has seen."""
 
     plan: Plan
     repository: Path
     directory: Path
     say: Callable[[str], None]
+    started: list[RunningServer] = field(default_factory=list)
 
     def measure_cell(self, cell: Cell, servers: Sequence[Server]) -> CellResult:
-        """Start every server, check its answers, measure all rounds, stop them."""
-        bodies = [payloads.infer_body(cell.body, tensor, cell.encoding) for tensor in payloads.inputs(cell.body)]
+        """Start every server that speaks the cell's encoding, check its answers, measure all rounds, stop them.
+
+        A peer that fails is out of this cell, and the others go on.
+        """
+        speakers = [server for server in servers if cell.encoding in server.encodings]
+        bodies = {server.dialect: _bodies(cell, server.dialect) for server in speakers}
         expected = expected_probabilities(cell, self.repository)
-        keys = [server.key for server in servers]
-        measurements: dict[str, list[Measurement]] = {key: [] for key in sorted(order(keys, 0))}
+        failures: dict[str, str] = {}
         ceiling: dict[int, list[float]] = {rows: [] for rows in CEILING_ROWS} if cell.body.with_ceiling else {}
         up: dict[str, RunningServer] = {}
         answer_bytes = 0
         with contextlib.ExitStack() as stack:
             # Those that run models first: the yardstick answers with as many bytes as the first of them.
-            for server in sorted(servers, key=lambda server: not server.runs_models):
-                up[server.key] = stack.enter_context(self._running(server, self.repository, answer_bytes))
-                if server.runs_models:
-                    first_answer_bytes = check_answers(up[server.key], cell, bodies, expected)
-                    answer_bytes = answer_bytes or first_answer_bytes
+            for server in sorted(speakers, key=lambda server: not server.runs_models):
+                with self._excusing(server, cell, failures):
+                    started = stack.enter_context(
+                        self._running(server, self.repository, answer_bytes, model=cell.body.model)
+                    )
+                    if server.runs_models:
+                        first_answer_bytes = check_answers(started, cell, bodies[server.dialect], expected)
+                        answer_bytes = answer_bytes or first_answer_bytes
+                    if server.polls_when_idle:
+                        started.pause()
+                    self.started.append(started)
+                    up[server.key] = started
+            keys = [server.key for server in speakers if server.key in up]
+            measurements: dict[str, list[Measurement]] = {key: [] for key in sorted(order(keys, 0))}
             for round_index in range(self.plan.rounds):
                 for key in order(keys, round_index):
-                    found = self._measure(up[key.removesuffix(AGAIN)], cell, bodies)
-                    measurements[key].append(found)
-                    self.say(_progress(cell, f"round {round_index + 1}/{self.plan.rounds}", key, found))
+                    server = up[key.removesuffix(AGAIN)].server
+                    if server.key in failures:
+                        continue
+                    with self._excusing(server, cell, failures):
+                        found = self._measure(up[server.key], cell, bodies[server.dialect])
+                        measurements[key].append(found)
+                        self.say(_progress(cell, f"round {round_index + 1}/{self.plan.rounds}", key, found))
                 for rows, rate in self._measure_ceiling(cell.body).items() if ceiling else ():
                     ceiling[rows].append(rate)
+        ours = bodies[speakers[0].dialect]
         return CellResult(
             cell=cell.name,
             body=cell.body.name,
             encoding=cell.encoding,
             connections=cell.connections,
             rows=cell.body.rows,
-            request_bytes=sum(len(content) for content, _ in bodies) // len(bodies),
+            request_bytes=sum(len(content) for content, _ in ours) // len(ours),
             answer_bytes=answer_bytes,
-            measurements=measurements,
+            measurements={key: found for key, found in measurements.items() if key not in failures},
             ceiling_rows_per_s=ceiling,
+            failures=failures,
         )
+
+    def seen_starts(self, label: str) -> list[StartResult]:
+        """Return the starts there were before the cells."""
+        keys = dict.fromkeys(started.server.key for started in self.started)
+        return [
+            StartResult(
+                server=key,
+                repository=label,
+                ready_s=[started.ready_s for started in self.started if started.server.key == key],
+                resident_bytes=[started.resident_bytes for started in self.started if started.server.key == key],
+            )
+            for key in keys
+        ]
 
     def measure_starts(self, servers: Sequence[Server], repository: Path, label: str) -> list[StartResult]:
         """Start and stop every server once a round, in turn."""
@@ -120,7 +174,7 @@ class _Bench:
         resident_bytes: dict[str, list[int]] = {server.key: [] for server in servers}
         for _ in range(self.plan.rounds):
             for server in servers:
-                with self._running(server, repository, answer_bytes=100) as started:
+                with self._running(server, repository, answer_bytes=100, model="tabular") as started:
                     ready_s[server.key].append(started.ready_s)
                     resident_bytes[server.key].append(started.resident_bytes)
         for key, seconds in ready_s.items():
@@ -130,12 +184,24 @@ class _Bench:
             for key in ready_s
         ]
 
+    @contextlib.contextmanager
+    def _excusing(self, server: Server, cell: Cell, failures: dict[str, str]) -> Iterator[None]:
+        """Note the failure of a peer; one of ours ends the run."""
+        try:
+            yield
+        except BenchFailure as exc:
+            if server.peer is None:
+                raise
+            failures[server.key] = str(exc).removeprefix(f"{cell.name}: ").removeprefix(f"{server.title}: ")
+            self.say(f"{cell.name:18} left out   {server.key:24} {failures[server.key]}")
+
     def _running(
-        self, server: Server, repository: Path, answer_bytes: int
+        self, server: Server, repository: Path, answer_bytes: int, *, model: str
     ) -> contextlib.AbstractContextManager[RunningServer]:
         return running(
             server,
             repository=repository,
+            model=model,
             answer_bytes=answer_bytes,
             cores=self.plan.server_cores,
             directory=self.directory,
@@ -154,6 +220,8 @@ class _Bench:
             warmup_s=self.plan.warmup_s,
             measure_s=self.plan.measure_s,
         )
+        if target.server.polls_when_idle:
+            target.resume()
         try:
             output = run_pinned(
                 [sys.executable, "-m", "loadtests.bench.client"],
@@ -163,6 +231,9 @@ class _Bench:
             )
         except BenchFailure as exc:
             raise BenchFailure(f"{cell.name}: {target.server.title}: {exc}") from exc
+        finally:
+            if target.server.polls_when_idle:
+                target.pause()
         found = msgspec.json.decode(output, type=Measurement)
         if found.errors:
             first = " | ".join(line for line in found.first_error.splitlines() if line)
@@ -180,8 +251,12 @@ class _Bench:
         )
 
 
+def _bodies(cell: Cell, dialect: payloads.Dialect) -> list[tuple[bytes, int | None]]:
+    return [payloads.infer_body(cell.body, tensor, cell.encoding, dialect) for tensor in payloads.inputs(cell.body)]
+
+
 def _progress(cell: Cell, turn: str, key: str, found: Measurement) -> str:
     return (
-        f"{cell.name:18} {turn:10} {key:14} {found.requests_per_s:9,.0f} requests/s  p99 {found.p99_ms:8.2f} ms  "
+        f"{cell.name:18} {turn:10} {key:24} {found.requests_per_s:9,.0f} requests/s  p99 {found.p99_ms:8.2f} ms  "
         f"{found.server_cpu_ms:8.1f} ms CPU per 1,000"
     )

@@ -32,6 +32,12 @@ def made(kind: type[GatewayError]) -> GatewayError:
         return errors.MethodNotAllowed("PUT", ("GET",))
     if kind is errors.StoreUnavailable:
         return errors.StoreUnavailable("redis: no answer", outcome="unknown")
+    if kind is errors.InvalidRoute:
+        return errors.InvalidRoute("fraud", (("/variants", "expected at least one variant"),))
+    if kind is errors.RevisionMismatch:
+        return errors.RevisionMismatch("fraud", expected=None, current="1-1-a")
+    if kind is errors.StoreRegressed:
+        return errors.StoreRegressed("fraud", "went back", known="1-2-b", stored="1-1-a")
     return kind("fraud:3: because")
 
 

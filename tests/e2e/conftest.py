@@ -54,14 +54,15 @@ def gateway(example_repository: Path) -> Iterator[GatewayProcess]:
 def tight_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """Serve tiny models within limits that a test can reach.
 
-    `echo` answers at once; a row of `patient` takes as many microseconds as it says; `narrow` is the same with
-    a queue of 4 rows and runs of 2.
+    `echo` answers at once. `patient` takes as many microseconds as the largest row says, each request alone.
+    `narrow` is the same with a queue of 4 rows and runs of 2.
     """
     repository = tmp_path_factory.mktemp("tight")
     add_version(repository, "echo", 1, onnx_models.identity(shape=("rows", 1)))
     # Slow enough by itself to run in a thread: the event loop stays free for what the tests want to see.
     for name in ("patient", "narrow"):
         add_version(repository, name, 1, onnx_models.slow_on_demand(2000))
+    configure(repository, "patient", "[batching]\nenabled = false\n")
     configure(repository, "narrow", NARROW)
     with running_gateway(repository, config=TIGHT) as process:
         yield process

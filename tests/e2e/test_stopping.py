@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.traffic import Traffic
+from tests.e2e.traffic import Traffic, await_queue
 from tests.e2e.wire import RawSocket, infer_path, json_body, read_outputs, request_bytes
 from tests.support import onnx_models
-from tests.support.repositories import add_version
+from tests.support.repositories import add_version, configure
 from tests.support.server import STOP_WITHIN_S, GatewayProcess, HttpAnswer, eventually, running_gateway
 
 LONG_DELAY_S = 60
@@ -26,6 +26,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a repository whose model takes as many microseconds as it is told."""
     repository = tmp_path_factory.mktemp("stopping")
     add_version(repository, "patient", 1, onnx_models.slow_on_demand(2000))
+    configure(repository, "patient", "[batching]\nenabled = false\n")  # so that a second request waits for the first
     return repository
 
 
@@ -53,7 +54,7 @@ def two_in_flight(server: GatewayProcess, microseconds: float) -> Iterator[list[
     with RawSocket(server.data_address) as first, RawSocket(server.data_address) as second:
         for connection in (first, second):
             connection.send(slow_request(microseconds))
-        eventually(lambda: server.metric("gateway_queue_rows", model="patient") == 1, what="one running, one waiting")
+        await_queue(server, "patient", 1)
         yield [first, second]
 
 

@@ -13,9 +13,18 @@ from types import TracebackType
 from typing import Self
 
 from tests.e2e.wire import AsyncConnection
-from tests.support.server import HttpAnswer, eventually
+from tests.support.server import GatewayProcess, HttpAnswer, eventually
 
 Check = Callable[[HttpAnswer], str]
+
+
+def await_queue(server: GatewayProcess, model: str, rows: int) -> None:
+    """Wait until so many rows wait; seen twice, because whatever arrives is in the queue for a moment."""
+
+    def waits() -> bool:
+        return all(server.metric("gateway_queue_rows", model=model) == rows for _ in range(2))
+
+    eventually(waits, what=f"{rows} rows in the queue of {model}")
 
 
 class Traffic:

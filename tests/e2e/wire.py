@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -170,6 +171,10 @@ class RawSocket:
         if len(body) != length:
             raise ConnectionError("closed in the middle of an answer")
         return HttpAnswer(status, headers, body)
+
+    def has_received(self) -> bool:
+        """Tell whether something has come, or the end."""
+        return bool(select.select([self._socket], [], [], 0)[0])
 
     def is_closed_by_peer(self) -> bool:
         """Wait for the server to close; False if it sends something instead."""

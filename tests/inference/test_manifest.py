@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from gateway.inference.manifest import (
     GoldenCase,
     Manifest,
     check_hashes,
+    encode_manifest,
     parse_golden,
     parse_manifest,
     sha256_of,
@@ -97,6 +99,52 @@ def test_a_fault_names_the_file_and_the_key(text: str, said: str) -> None:
     found = manifest_fault(text)
     assert found.startswith("fraud/3/manifest.toml: ")
     assert said in found
+
+
+# --- writing it -----------------------------------------------------------------------------------------
+
+words = st.text(st.characters(exclude_categories=["Cs"]))
+scalars = words | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
+paths = st.lists(st.text('ab .-_ü"\n\x7f#', min_size=1).filter(lambda part: part not in (".", "..")), min_size=1)
+
+
+@given(
+    created=words,
+    files=st.dictionaries(paths.map("/".join), st.just(HASH), max_size=3),
+    names=st.dictionaries(words, st.lists(words, max_size=3), max_size=3),
+    lineage=st.dictionaries(words, scalars, max_size=3),
+    metrics=st.dictionaries(words, st.floats(allow_nan=False), max_size=3),
+)
+def test_a_manifest_that_was_written_is_read_as_it_was(
+    created: str,
+    files: dict[str, str],
+    names: dict[str, list[str]],
+    lineage: dict[str, str | int | float | bool],
+    metrics: dict[str, float],
+) -> None:
+    manifest = Manifest(
+        created=created,
+        files={"model.onnx": HASH} | files,
+        features=names,
+        labels=names,
+        data=lineage,
+        source=lineage,
+        metrics=metrics,
+    )
+    assert parse_manifest(encode_manifest(manifest), where="manifest.toml") == manifest
+
+
+def test_what_is_empty_is_not_written() -> None:
+    assert encode_manifest(Manifest(files={"model.onnx": HASH}, metrics={"f1": 0.5})).decode() == (
+        f'\n[files]\n"model.onnx" = "{HASH}"\n\n[metrics]\nf1 = 0.5\n'
+    )
+
+
+def test_a_metric_without_a_number_is_written_as_toml_writes_it() -> None:
+    manifest = Manifest(files={"model.onnx": HASH}, metrics={"loss": float("nan"), "bound": float("-inf")})
+    read = parse_manifest(encode_manifest(manifest), where="manifest.toml")
+    assert math.isnan(read.metrics["loss"])
+    assert read.metrics["bound"] == -math.inf
 
 
 # --- hashes -------------------------------------------------------------------------------------------

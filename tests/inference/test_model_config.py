@@ -102,6 +102,11 @@ def test_the_latest_are_the_highest_numbers(available: set[int], latest: int) ->
             id="more than the queue holds",
         ),
         pytest.param(
+            "[batching]\npreferred_rows = [8, 65]",
+            "key 'batching.preferred_rows': 65 is more than batching.max_rows (64)",
+            id="a preferred size that is never reached",
+        ),
+        pytest.param(
             "[batching]\nmax_queue_delay_ms = inf",
             "key 'batching.max_queue_delay_ms': Expected `float` <= 60000.0",
             id="a wait without end",
@@ -127,6 +132,17 @@ def test_a_fault_names_the_file_and_the_key(text: str, said: str) -> None:
     with pytest.raises(InvalidSetting) as caught:
         read(text)
     assert str(caught.value).startswith(f"fraud/model.toml: {said}")
+
+
+def test_what_the_file_says_is_laid_over_what_held_before_key_by_key() -> None:
+    base = read("versions = [1]\n[batching]\nmax_rows = 8\nmax_queue_rows = 16\n[execution]\ninstances = 2")
+    text = b"versions = 'all'\n[batching]\nmax_rows = 4\n[execution]\nproviders = [\"cuda\"]"
+    assert parse_model_config(text, where="fraud/model.toml", base=base) == ModelConfig(
+        versions="all",
+        batching=Batching(max_rows=4, max_queue_rows=16),
+        execution=Execution(providers=("cuda",), instances=2),
+    )
+    assert parse_model_config(b"", where="fraud/model.toml", base=base) == base
 
 
 def test_rows_up_to_what_the_queue_holds_are_allowed() -> None:

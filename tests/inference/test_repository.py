@@ -17,7 +17,7 @@ import pytest
 from gateway.errors import InvalidModel, LoadFailed
 from gateway.inference.manifest import sha256_of
 from gateway.inference.model_config import ModelConfig
-from gateway.inference.repository import Repository, VersionFiles, VersionFolder
+from gateway.inference.repository import Repository, VersionFiles, VersionFolder, read_file
 from gateway.messages import ModelVersion
 from tests.support import onnx_models
 
@@ -213,6 +213,30 @@ def test_linked_settings_are_a_fault(tmp_path: Path) -> None:
     found = Repository(tmp_path).scan()["fraud"]
     assert found.config == ModelConfig()
     assert "links are not followed" in found.fault
+
+
+def test_model_toml_is_laid_over_a_configuration_written_for_triton(tmp_path: Path) -> None:
+    write_version(tmp_path)
+    (tmp_path / "fraud" / "config.pbtxt").write_text('backend: "onnxruntime"\nmax_batch_size: 16')
+    (tmp_path / "fraud" / "model.toml").write_text("versions = [3]")
+    found = Repository(tmp_path).scan()["fraud"]
+    assert (found.fault, found.config.versions, found.config.batching.max_rows) == ("", (3,), 16)
+
+
+def test_a_model_file_of_another_name_is_read_where_triton_is_told_so(tmp_path: Path) -> None:
+    folder = write_version(tmp_path)
+    (tmp_path / "fraud" / "config.pbtxt").write_text('default_model_filename: "net.onnx"\nmax_batch_size: 16')
+    (folder / "model.onnx").rename(folder / "net.onnx")
+    assert version(tmp_path).is_settled(version(tmp_path).changed_at + 2)
+    assert read(tmp_path).model == MODEL
+
+
+def test_any_file_can_be_read_as_those_of_a_version_are(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").symlink_to("a.txt")
+    assert read_file(tmp_path, "a.txt") == b"a"
+    with pytest.raises(InvalidModel, match="links are not followed"):
+        read_file(tmp_path, "b.txt")
 
 
 # --- when a version may be tried ------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ Never waits: the time is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import partial
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,13 @@ class Request:
 
 
 def make_queue(
-    *, max_rows: int = 8, max_queue_rows: int = 32, delay_s: float = 0.0, shares_runs: bool = True
+    *,
+    max_rows: int = 8,
+    max_queue_rows: int = 32,
+    delay_s: float = 0.0,
+    shares_runs: bool = True,
+    preferred_rows: Collection[int] = (),
+    max_queue_requests: int = 0,
 ) -> RowQueue[Request]:
     return RowQueue(
         name="fraud:3",
@@ -44,6 +51,8 @@ def make_queue(
         max_queue_rows=max_queue_rows,
         max_queue_delay_s=delay_s,
         shares_runs=shares_runs,
+        preferred_rows=preferred_rows,
+        max_queue_requests=max_queue_requests,
     )
 
 
@@ -118,22 +127,24 @@ def test_a_request_without_rows_waits_and_leaves_like_any_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "settings", "reason"),
+    ("waiting", "make", "reason"),
     [
-        pytest.param([Request()], {}, "drained", id="all that waited"),
-        pytest.param([Request(rows=8)], {}, "full", id="exactly max_rows"),
-        pytest.param([Request(rows=7), Request(rows=2)], {}, "full", id="the next one does not fit"),
-        pytest.param([Request(rows=9)], {}, "oversize", id="one request above max_rows"),
-        pytest.param([Request(rows=9), Request()], {}, "oversize", id="and others behind it"),
-        pytest.param([Request(group="a"), Request(group="b")], {}, "shape", id="another group waits"),
-        pytest.param([Request()], {"delay_s": 1.0}, "delay", id="waited long enough"),
-        pytest.param([Request(rows=8)], {"delay_s": 1.0}, "full", id="full before the delay is over"),
-        pytest.param([Request()], {"shares_runs": False}, "single", id="this model shares no runs"),
-        pytest.param([Request(rows=9)], {"shares_runs": False}, "single", id="nor for large requests"),
+        pytest.param([Request()], make_queue, "drained", id="all that waited"),
+        pytest.param([Request(rows=8)], make_queue, "full", id="exactly max_rows"),
+        pytest.param([Request(rows=7), Request(rows=2)], make_queue, "full", id="the next one does not fit"),
+        pytest.param([Request(rows=9)], make_queue, "oversize", id="one request above max_rows"),
+        pytest.param([Request(rows=9), Request()], make_queue, "oversize", id="and others behind it"),
+        pytest.param([Request(group="a"), Request(group="b")], make_queue, "shape", id="another group waits"),
+        pytest.param([Request()], partial(make_queue, delay_s=1.0), "delay", id="waited long enough"),
+        pytest.param([Request(rows=8)], partial(make_queue, delay_s=1.0), "full", id="full before the delay is over"),
+        pytest.param([Request()], partial(make_queue, shares_runs=False), "single", id="this model shares no runs"),
+        pytest.param([Request(rows=9)], partial(make_queue, shares_runs=False), "single", id="nor for large requests"),
     ],
 )
-def test_a_batch_says_why_it_was_released(waiting: list[Request], settings: dict[str, bool], reason: str) -> None:
-    queue = filled(make_queue(**settings), *waiting)
+def test_a_batch_says_why_it_was_released(
+    waiting: list[Request], make: Callable[[], RowQueue[Request]], reason: str
+) -> None:
+    queue = filled(make(), *waiting)
     assert taken(queue, 1.0).reason == reason
 
 
@@ -177,6 +188,47 @@ def test_a_model_that_shares_no_runs_never_waits_for_company() -> None:
     queue = filled(make_queue(shares_runs=False, delay_s=5.0), Request(arrived_at=1.0))
     assert queue.release_at() == 1.0
     assert taken(queue, 1.0).reason == "single"
+
+
+# --- preferred sizes ---------------------------------------------------------------------------------
+
+
+def test_a_run_of_a_preferred_size_does_not_wait_for_more_company() -> None:
+    queue = make_queue(delay_s=5.0, preferred_rows=[4])
+    filled(queue, Request(rows=3))
+    assert queue.next_batch(0.0) is None
+    filled(queue, Request(rows=1))
+    batch = taken(queue)
+    assert (batch.rows, batch.reason) == (4, "preferred")
+
+
+def test_of_several_preferred_sizes_the_largest_that_waits_runs_and_the_rest_waits_on() -> None:
+    queue = filled(make_queue(delay_s=5.0, preferred_rows=[2, 4, 6]), *(Request() for _ in range(5)))
+    assert taken(queue).rows == 4
+    assert queue.next_batch(0.0) is None
+    assert queue.rows == 1
+
+
+def test_a_size_that_only_overtaking_could_make_is_not_made() -> None:
+    queue = filled(make_queue(delay_s=5.0, preferred_rows=[4]), Request(rows=3), Request(rows=2), Request(rows=1))
+    assert queue.next_batch(0.0) is None
+
+
+def test_a_preferred_size_above_max_rows_is_never_made() -> None:
+    queue = filled(make_queue(max_rows=4, delay_s=5.0, preferred_rows=[3, 6]), Request(rows=2))
+    assert queue.next_batch(0.0) is None
+    assert taken(filled(queue, Request(rows=4))).rows == 2
+
+
+def test_once_the_delay_is_over_size_matters_no_longer() -> None:
+    queue = filled(make_queue(delay_s=5.0, preferred_rows=[2]), *(Request() for _ in range(3)))
+    batch = taken(queue, 5.0)
+    assert (batch.rows, batch.reason) == (3, "delay")
+
+
+def test_without_a_delay_nothing_is_held_back_for_a_preferred_size() -> None:
+    queue = filled(make_queue(preferred_rows=[2]), *(Request() for _ in range(3)))
+    assert taken(queue).rows == 3
 
 
 # --- the dead ---------------------------------------------------------------------------------------
@@ -253,6 +305,14 @@ def test_too_large_is_said_even_while_the_queue_is_full() -> None:
         queue.put(Request(rows=33))
 
 
+def test_requests_may_be_bounded_besides_their_rows() -> None:
+    queue = filled(make_queue(max_queue_requests=2), Request(group="a"), Request(group="b"))
+    with pytest.raises(Overloaded, match=r"^fraud:3: queue holds 2 of 2 requests$"):
+        queue.put(Request())
+    taken(queue)
+    queue.put(Request())
+
+
 def test_every_waiting_request_can_be_listed() -> None:
     requests = [Request(group="a"), Request(group="b"), Request(group="a")]
     assert set(filled(make_queue(), *requests)) == set(requests)
@@ -282,6 +342,8 @@ class Play:
     max_queue_rows: int
     delay_s: float
     shares_runs: bool
+    preferred_rows: Collection[int] = ()
+    max_queue_requests: int = 0
     now: float = 0.0
     waiting: list[Request] = field(default_factory=list)
     ran: list[Request] = field(default_factory=list)
@@ -306,9 +368,11 @@ class Play:
         except TooLarge:
             assert request.rows > self.max_queue_rows
         except Overloaded:
-            assert request.rows <= self.max_queue_rows < held + request.rows
+            assert request.rows <= self.max_queue_rows
+            assert held + request.rows > self.max_queue_rows or len(self.waiting) == self.max_queue_requests
         else:
             assert held + request.rows <= self.max_queue_rows
+            assert not self.max_queue_requests or len(self.waiting) < self.max_queue_requests
             self.waiting.append(request)
 
     def take(self) -> None:
@@ -338,7 +402,8 @@ class Play:
         if not self.shares_runs:
             assert len(batch.requests) == 1
         elif rest:
-            assert batch.rows + rest[0].rows > self.max_rows
+            limit = self.preferred(mates) if batch.reason == "preferred" else self.max_rows
+            assert batch.rows + rest[0].rows > limit
 
     def is_dead(self, request: Request) -> bool:
         return request.is_abandoned() or request.deadline <= self.now
@@ -347,7 +412,13 @@ class Play:
         """Tell whether the request's group may run: its head, dead or alive, waited, or it has rows for a run."""
         mates = [other for other in waiting if other.group == request.group]
         delay_s = self.delay_s if self.shares_runs else 0.0
-        return mates[0].arrived_at + delay_s <= self.now or sum(mate.rows for mate in mates) >= self.max_rows
+        has_waited = mates[0].arrived_at + delay_s <= self.now
+        return has_waited or sum(mate.rows for mate in mates) >= self.max_rows or self.preferred(mates) > 0
+
+    def preferred(self, mates: list[Request]) -> int:
+        """Return the largest preferred size that requests of one group make from the oldest on, or 0."""
+        sums = accumulate(mate.rows for mate in mates)
+        return max((rows for rows in sums if rows <= self.max_rows and rows in self.preferred_rows), default=0)
 
 
 @given(
@@ -356,12 +427,28 @@ class Play:
     max_queue_rows=st.integers(8, 12),
     delay_s=st.sampled_from([0.0, 2.0]),
     shares_runs=st.booleans(),
+    preferred_rows=st.sets(st.integers(1, 6), max_size=2),
+    max_queue_requests=st.sampled_from([0, 3]),
 )
 def test_whatever_happens_rows_are_accounted_for_order_is_kept_and_runs_stay_within_bounds(
-    *, played: list[Operation], max_rows: int, max_queue_rows: int, delay_s: float, shares_runs: bool
+    *,
+    played: list[Operation],
+    max_rows: int,
+    max_queue_rows: int,
+    delay_s: float,
+    shares_runs: bool,
+    preferred_rows: set[int],
+    max_queue_requests: int,
 ) -> None:
-    queue = make_queue(max_rows=max_rows, max_queue_rows=max_queue_rows, delay_s=delay_s, shares_runs=shares_runs)
-    play = Play(queue, max_rows, max_queue_rows, delay_s, shares_runs)
+    queue = make_queue(
+        max_rows=max_rows,
+        max_queue_rows=max_queue_rows,
+        delay_s=delay_s,
+        shares_runs=shares_runs,
+        preferred_rows=preferred_rows,
+        max_queue_requests=max_queue_requests,
+    )
+    play = Play(queue, max_rows, max_queue_rows, delay_s, shares_runs, preferred_rows, max_queue_requests)
     for operation in played:
         play.step(operation)
         assert queue.rows == sum(request.rows for request in play.waiting)

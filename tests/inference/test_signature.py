@@ -173,6 +173,10 @@ def test_tensors_may_come_in_any_order() -> None:
     assert two_inputs().check({"w": zeros(5, 9), "x": zeros(5, 30)}, model="fraud:3") == 5
 
 
+def test_a_model_without_inputs_takes_one_row_a_request() -> None:
+    assert Signature.of([], [spec("y", 3)]).check({}, model="fraud:3") == 1
+
+
 def test_a_model_without_a_row_axis_takes_one_row_a_request() -> None:
     signature = Signature.of([spec("x")], [spec("y")])
     assert signature.check({"x": np.float32(3) + zeros()}, model="fraud:3") == 1

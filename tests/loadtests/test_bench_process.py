@@ -1,10 +1,13 @@
 import os
+import select
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from loadtests.bench.process import BenchFailure, run_pinned, running
+from loadtests.bench import procfs
+from loadtests.bench.process import BenchFailure, RunningServer, run_pinned, running
 from loadtests.bench.procfs import default_cores
 from loadtests.bench.servers import Launch, Server
 
@@ -19,7 +22,7 @@ def python_server(script: str, ready_path: str = "/") -> Server:
 
 
 def start(server: Server, directory: Path) -> None:
-    with running(server, repository=directory, answer_bytes=2, cores=CORES, directory=directory):
+    with running(server, repository=directory, model="m", answer_bytes=2, cores=CORES, directory=directory):
         raise AssertionError("it never became ready")
 
 
@@ -29,24 +32,61 @@ def test_a_server_that_cannot_start_is_named_with_the_last_line_it_wrote(tmp_pat
         start(broken, tmp_path)
 
 
-def test_a_server_is_gone_with_its_children_when_the_measurement_ends(tmp_path: Path) -> None:
-    script = (
-        "import http.server, subprocess, sys;"
-        "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()']);"
-        "open('child', 'w').write(str(child.pid));"
-        "http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()"
-    )
-    with running(
-        python_server(script), repository=tmp_path, answer_bytes=2, cores=CORES, directory=tmp_path
-    ) as started:
-        pids = [started.pid, int((tmp_path / "child").read_text())]
+SERVER_WITH_A_CHILD = (
+    "import http.server, subprocess, sys;"
+    "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'], start_new_session={alone});"
+    "open('child', 'w').write(str(child.pid));"
+    "http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()"
+)
+
+
+def child_of(started: RunningServer) -> int:
+    return int(Path(f"/proc/{started.pid}/cwd").readlink().joinpath("child").read_text())
+
+
+def wait_for_state(pid: int, letters: str) -> None:
+    """Wait until the state in /proc/PID/stat is one of `letters`: the kernel hands out signals when it gets to it."""
+    deadline = time.monotonic() + 20
+    while (found := procfs.stat_fields(Path(f"/proc/{pid}/stat").read_text())[0]) not in letters:
+        assert time.monotonic() < deadline, f"{pid} is {found}, not one of {letters}"
+        select.select([], [], [], 0.002)
+
+
+def wait_for_end(process: int) -> None:
+    """Wait until the process behind a pidfd has ended."""
+    ended, _, _ = select.select([process], [], [], 20)
+    os.close(process)
+    assert ended
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["one group", "a child in a group of its own"])
+def test_a_server_is_gone_with_its_children_when_the_measurement_ends(
+    tmp_path: Path,
+    alone: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    server = python_server(SERVER_WITH_A_CHILD.format(alone=alone))
+    with running(server, repository=tmp_path, model="m", answer_bytes=2, cores=CORES, directory=tmp_path) as started:
+        pids = [started.pid, child_of(started)]
         assert started.ready_s > 0
         assert started.resident_bytes > 1_000_000
         assert [os.sched_getaffinity(pid) for pid in pids] == [set(CORES)] * 2
-        groups = {os.getpgid(pid) for pid in pids}
-    assert groups == {started.pid}
-    with pytest.raises(ProcessLookupError):
-        os.kill(started.pid, 0)
+        assert [os.getpgid(pid) for pid in pids] == [started.pid, pids[1] if alone else started.pid]
+        processes = [os.pidfd_open(pid) for pid in pids]
+    for process in processes:
+        wait_for_end(process)
+
+
+def test_a_paused_server_stops_with_its_children_and_is_ended_all_the_same(tmp_path: Path) -> None:
+    server = python_server(SERVER_WITH_A_CHILD.format(alone=True))
+    with running(server, repository=tmp_path, model="m", answer_bytes=2, cores=CORES, directory=tmp_path) as started:
+        pids = [started.pid, child_of(started)]
+        processes = [os.pidfd_open(pid) for pid in pids]
+        for change, letters in ((started.pause, "T"), (started.resume, "RSD"), (started.pause, "T")):
+            change()
+            for pid in pids:
+                wait_for_state(pid, letters)
+    for process in processes:
+        wait_for_end(process)
 
 
 def test_a_command_that_fails_says_so_in_its_own_last_line(tmp_path: Path) -> None:

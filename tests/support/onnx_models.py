@@ -92,6 +92,61 @@ def mean_centred(columns: int = 3, *, rows: int | str | None = "rows") -> bytes:
     )
 
 
+def above_lowest(datatype: str = "INT64", *, rows: int | str | None = "rows") -> bytes:
+    """Return y = x − the smallest x of all rows, of any numeric datatype, [rows]: one low row moves all others."""
+    return _model(
+        [helper.make_node("ReduceMin", ["x"], ["lowest"], keepdims=0), helper.make_node("Sub", ["x", "lowest"], ["y"])],
+        [_tensor("x", datatype, (rows,))],
+        [_tensor("y", datatype, (rows,))],
+    )
+
+
+def log_mean(columns: int = 8, *, centred: bool = False) -> bytes:
+    """Return y = the mean of log x over the columns, FP32 [rows, 1]: NaN as soon as one x of the row is negative.
+
+    Args:
+        centred: Take the mean over the rows from it, so that one such row turns all into NaN.
+    """
+    nodes = [
+        helper.make_node("Log", ["x"], ["log"]),
+        helper.make_node("ReduceMean", ["log", "columns"], ["score"], keepdims=1),
+        helper.make_node("ReduceMean", ["score", "rows"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["score", "mean"], ["y"]),
+    ]
+    if not centred:
+        nodes[2:] = [helper.make_node("Identity", ["score"], ["y"])]
+    return _model(
+        nodes,
+        [_tensor("x", "FP32", ("rows", columns))],
+        [_tensor("y", "FP32", ("rows", 1))],
+        {"columns": np.array([1], np.int64), "rows": np.array([0], np.int64)},
+    )
+
+
+def always_nan(*, rows: int | str | None = "rows") -> bytes:
+    """Return y = √(−1 − x²), FP32 [rows, 1]: NaN whatever the input."""
+    return _model(
+        [
+            helper.make_node("Mul", ["x", "x"], ["square"]),
+            helper.make_node("Sub", ["minus_one", "square"], ["negative"]),
+            helper.make_node("Sqrt", ["negative"], ["y"]),
+        ],
+        [_tensor("x", "FP32", (rows, 1))],
+        [_tensor("y", "FP32", (rows, 1))],
+        {"minus_one": np.float32(-1)},
+    )
+
+
+def scaled_by_place(rows: int, columns: int = 1) -> bytes:
+    """Return y = x · [1, 2, 3, …] along a fixed first axis, FP32: what looks like rows is a vector of features."""
+    return _model(
+        [helper.make_node("Mul", ["x", "scales"], ["y"])],
+        [_tensor("x", "FP32", (rows, columns))],
+        [_tensor("y", "FP32", (rows, columns))],
+        {"scales": np.arange(1, rows + 1, dtype=np.float32).reshape(rows, 1)},
+    )
+
+
 def row_filter() -> bytes:
     """Return the rows of x, FP32 [rows, 1], that are above 0: fewer rows come out than went in."""
     return _model(
@@ -129,6 +184,29 @@ def lookup(entries: int = 4, *, rows: int | str | None = "rows") -> bytes:
         [_tensor("x", "INT64", (rows,))],
         [_tensor("y", "FP32", (rows,))],
         {"table": np.arange(entries, dtype=np.float32) * 10},
+    )
+
+
+def centred_lookup(entries: int = 4, *, rows: int | str | None = "rows") -> bytes:
+    """Return y = x² − mean of x² over the rows, for x, INT64 [rows], from 2 to entries + 1: made-up 0 and 1 fail."""
+    return _model(
+        [
+            helper.make_node("Sub", ["x", "two"], ["shifted"]),
+            helper.make_node("Less", ["shifted", "zero"], ["is_low"]),
+            helper.make_node("Where", ["is_low", "outside", "shifted"], ["index"]),
+            helper.make_node("Gather", ["squares", "index"], ["found"], axis=0),
+            helper.make_node("ReduceMean", ["found", "axes"], ["mean"], keepdims=1),
+            helper.make_node("Sub", ["found", "mean"], ["y"]),
+        ],
+        [_tensor("x", "INT64", (rows,))],
+        [_tensor("y", "FP32", (rows,))],
+        {
+            "two": np.int64(2),
+            "zero": np.int64(0),
+            "outside": np.int64(10**6),
+            "squares": np.arange(2, 2 + entries, dtype=np.float32) ** 2,
+            "axes": np.array([0], np.int64),
+        },
     )
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -98,6 +99,13 @@ def eventually(read: Callable[[], T | None], *, within_s: float = 10.0, what: st
         if time.monotonic() > deadline:
             raise AssertionError(f"{what or 'it'} did not happen within {within_s:g} s; last seen: {value!r}")
         between.wait(0.02)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now, for servers that cannot be told to pick one."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
 
 
 class GatewayProcess:

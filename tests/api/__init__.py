@@ -1,0 +1,1 @@
+"""The HTTP interface without a server: bodies, encodings, the exchange, its description."""

@@ -1,0 +1,177 @@
+"""Owns the promise that both descriptions are valid and true: what they list is served, what is answered they declare.
+
+The tests of the exchange hold each of their answers to the description, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+from fastapi.openapi.models import OpenAPI
+
+from gateway.api.admin import admin_app
+from gateway.api.openapi import admin_description, data_description
+from tests.api.descriptions import Description
+from tests.api.planes import Plane, data_plane
+from tests.support import onnx_models
+from tests.support.repositories import add_version
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+DATA, ADMIN = Description(data_description()), Description(admin_description())
+VALUES = {"model": "echo", "version": "1"}
+BODIES = {
+    "/infer": {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]},
+    ":predict": {"instances": [[1, 2, 3]]},
+}
+
+
+def filled(path: str) -> str:
+    """Return a path with the names of what is loaded in it."""
+    return re.sub(r"\{(\w+)\}", lambda match: VALUES[match[1]], path)
+
+
+def body_for(path: str) -> object:
+    return next((body for end, body in BODIES.items() if path.endswith(end)), {})
+
+
+@asynccontextmanager
+async def admin_client(plane: Plane) -> AsyncIterator[httpx.AsyncClient]:
+    """Ask the admin application without a server."""
+    transport = httpx.ASGITransport(admin_app(plane.controlplane, plane.exchange, plane.metrics))
+    async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
+async def admin(plane: Plane) -> AsyncIterator[httpx.AsyncClient]:
+    async with admin_client(plane) as client:
+        yield client
+
+
+async def ask_admin(client: httpx.AsyncClient, method: str, path: str, content: bytes = b"") -> httpx.Response:
+    """Ask, and hold the answer to the description."""
+    response = await client.request(method, path, content=content)
+    content_type = response.headers.get("content-type", "").partition(";")[0]
+    ADMIN.check(method, httpx.URL(path).path, response.status_code, content_type, response.content)
+    return response
+
+
+@pytest.mark.parametrize("described", [DATA, ADMIN], ids=["data", "admin"])
+async def test_the_description_is_openapi(described: Description) -> None:
+    """As FastAPI's model of it reads it, which comes with KServe."""
+    document = described.document
+    assert document["openapi"] == "3.1.0"
+    OpenAPI.model_validate(document)
+    assert json.loads(json.dumps(document)) == document
+
+
+@pytest.mark.parametrize("described", [DATA, ADMIN], ids=["data", "admin"])
+async def test_every_path_declares_its_parameters_and_every_answer_its_form(described: Description) -> None:
+    forms = described.document["components"]["schemas"]
+    for path, method, operation in described.calls():
+        item = described.document["paths"][path]
+        declared = [parameter["name"] for parameter in item.get("parameters", ()) if parameter["in"] == "path"]
+        assert declared == re.findall(r"\{(\w+)\}", path)
+        assert operation["summary"]
+        assert "200" in operation["responses"]
+        for status, response in operation["responses"].items():
+            assert re.fullmatch("[2-5][0-9][0-9]", status)
+            assert response["description"]
+            assert status == "200" or response["content"].keys() == {"application/json"}, (path, method, status)
+    used = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(described.document)))
+    assert used == forms.keys()
+
+
+@pytest.mark.parametrize(("path", "method"), [call[:2] for call in DATA.calls()])
+async def test_every_call_of_the_data_plane_is_served(plane: Plane, path: str, method: str) -> None:
+    """The plane holds the answer to its declared form."""
+    answer = await plane.ask(method, filled(path), body_for(path))
+    allowed = 403 if path.endswith(("/load", "/unload")) else 200
+    assert answer.status == allowed, answer.body
+
+
+@pytest.mark.parametrize(("path", "method"), [call[:2] for call in ADMIN.calls() if not call[0].endswith("/unload")])
+async def test_every_call_of_the_admin_plane_is_served(admin: httpx.AsyncClient, path: str, method: str) -> None:
+    response = await ask_admin(admin, method, filled(path), b"{}" if method == "POST" else b"")
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("POST", "/admin/v1/models/nobody/versions/1/load", b"", 404),
+        ("POST", "/admin/v1/models/nobody/versions/1/unload", b"", 404),
+        ("POST", "/admin/v1/models/echo/versions/9/load", b"", 404),
+        ("POST", "/admin/v1/models/echo/versions/9/unload", b"", 404),
+        ("POST", "/admin/v1/models/echo/versions/x/load", b"", 404),
+        ("POST", "/admin/v1/models/echo/versions/" + "9" * 19 + "/load", b"", 404),
+        ("POST", "/admin/v1/models/broken/versions/1/load", b"", 400),
+        ("POST", "/v2/repository/models/nobody/load", b"", 404),
+        ("POST", "/v2/repository/models/nobody/unload", b"{}", 404),
+        ("POST", "/v2/repository/models/broken/load", b"", 400),
+        ("POST", "/v2/repository/models/echo/load", b"[]", 400),
+        ("POST", "/v2/repository/models/echo/load", b" " * 1_048_577, 413),
+        ("POST", "/v2/repository/index", b"{", 400),
+        ("POST", "/v2/repository/nothing", b"", 404),
+        ("GET", "/v2/repository/index", b"", 405),
+        ("POST", "/livez", b"", 405),
+        ("PUT", "/admin/v1/models", b"", 405),
+        ("GET", "/admin/v1/models/echo/versions/1/load", b"", 405),
+        ("POST", "/admin/v1/models/echo/versions/1/reload", b"", 404),
+        ("GET", "/livez/", b"", 404),
+        ("GET", "/nothing", b"", 404),
+    ],
+)
+async def test_every_refusal_of_the_admin_plane_is_declared(
+    admin: httpx.AsyncClient, method: str, path: str, content: bytes, status: int
+) -> None:
+    response = await ask_admin(admin, method, path, content)
+    assert response.status_code == status
+    assert isinstance(response.json()["error"], str)
+    assert ("allow" in response.headers) == (status == 405)
+
+
+async def test_a_version_can_be_unloaded_and_loaded_again(tmp_path: Path) -> None:
+    add_version(tmp_path, "echo", 1, onnx_models.identity())
+    async with data_plane(tmp_path) as plane, admin_client(plane) as client:
+        for path, state in (
+            ("/admin/v1/models/echo/versions/1/unload", {"DRAINING", "UNLOADED"}),
+            ("/admin/v1/models/echo/versions/1/load", {"READY"}),
+            ("/v2/repository/models/echo/unload", {"DRAINING", "UNLOADED"}),
+            ("/v2/repository/models/echo/load", {"READY"}),
+        ):
+            assert (await ask_admin(client, "POST", path)).status_code == 200
+            (model,) = (await ask_admin(client, "GET", "/admin/v1/models")).json()["models"]
+            assert {version["state"] for version in model["versions"]} <= state
+            assert (await ask_admin(client, "GET", "/readyz")).status_code == (200 if state == {"READY"} else 503)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "content_type", "body"),
+    [
+        ("GET", "/v2", 200, "application/json", {"name": "x"}),
+        ("GET", "/v2", 418, "application/json", {"error": "x"}),
+        ("GET", "/v2", 200, "text/plain", {}),
+        ("GET", "/v2/health/live", 200, "application/json", {"live": 1}),
+        ("GET", "/v2/health/ready", 503, "application/json", {}),
+        ("GET", "/v2/models/a", 404, "application/json", {"error": 1}),
+        ("POST", "/v2/models/a/infer", 200, "application/json", {"id": "", "model_name": "", "outputs": []}),
+        ("GET", "/v2/models/a/infer", 200, "application/json", {}),
+        ("GET", "/nowhere", 200, "application/json", {}),
+        ("POST", "/v2/repository/index", 200, "application/json", [{"name": "a", "version": "1", "state": "FINE"}]),
+        ("POST", "/v2/repository/models/a/load", 200, "application/json", {}),
+    ],
+)
+async def test_an_answer_that_is_not_declared_would_be_noticed(
+    method: str, path: str, status: int, content_type: str, body: object
+) -> None:
+    with pytest.raises(AssertionError, match=re.escape(path)):
+        DATA.check(method, path, status, content_type, json.dumps(body).encode())
