@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "gateway"
 
 # Top to bottom; a module may import its own tier and every tier below it.
 TIERS = (
-    {"__main__", "cli", "app", "server", "protocol", "admin_client", "tables"},
+    {"__main__", "cli", "commands", "app", "server", "protocol", "admin_client", "tables"},
     {"api"},
     {
         "dataplane",
