@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -17,10 +18,18 @@ from gateway.api.asgi import Door
 from gateway.api.exchange import Exchange
 from gateway.controlplane import ControlPlane
 from gateway.dataplane import DataPlane
+from gateway.inference.model_config import ModelConfig
 from gateway.inference.registry import Registry
 from gateway.inference.repository import Repository
-from gateway.settings import Settings
+from gateway.monitoring.exposition import expose_monitor
+from gateway.monitoring.monitor import Monitor
+from gateway.monitoring.webhook import Webhook, http_post
+from gateway.settings import MonitoringSettings, Settings
+from gateway.store.memory_windows import MemoryWindowStore
+from gateway.store.redis_connection import RedisConnection
+from gateway.store.redis_windows import RedisWindowStore
 from gateway.telemetry.metrics import Metrics
+from gateway.yardsticks import Yardsticks
 
 _LAG_INTERVAL_S = 0.5
 _GC_THRESHOLDS = (50_000, 20, 50)
@@ -34,8 +43,21 @@ class Gateway:
         self.metrics = Metrics()
         self.registry = Registry()
         self.dataplane = DataPlane(self.registry, self.metrics)
+        self._redis = RedisConnection(settings.server.redis) if settings.server.redis else None
+        self._resources = AsyncExitStack()
+        self.monitor = Monitor(
+            RedisWindowStore(self._redis) if self._redis else MemoryWindowStore(),
+            webhook=_webhook(settings.monitoring),
+            observe_flush_s=self.metrics.histogram("store_flush_duration_seconds").observe,
+        )
+        self.dataplane.observer = self.monitor
+        expose_monitor(self.monitor, self.metrics)
         self.controlplane = ControlPlane(
-            Repository(Path(settings.server.repository)), self.registry, self.dataplane, self.metrics
+            Repository(Path(settings.server.repository), ModelConfig(monitoring=settings.monitoring.model_defaults)),
+            self.registry,
+            self.dataplane,
+            self.metrics,
+            yardsticks=Yardsticks(self.monitor),
         )
         self.exchange = Exchange(
             self.dataplane,
@@ -45,7 +67,7 @@ class Gateway:
         )
         self.is_draining = False
         self.door = Door(self.exchange, settings.limits, is_draining=lambda: self.is_draining)
-        self.admin: Starlette = admin_app(self.controlplane, self.exchange, self.metrics)
+        self.admin: Starlette = admin_app(self.controlplane, self.exchange, self.metrics, self.monitor)
         self._lag_s = 0.0
         self._lag_task: asyncio.Task[None] | None = None
         self.metrics.gauge("event_loop_lag_seconds", lambda: [((), self._lag_s)])
@@ -58,6 +80,9 @@ class Gateway:
         """
         self._lag_task = asyncio.create_task(self._measure_lag(), name="event-loop-lag")
         await self.controlplane.start()
+        if self._redis is not None:
+            await self._resources.enter_async_context(self._redis)
+        await self.monitor.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -73,6 +98,8 @@ class Gateway:
             self._lag_task.cancel()
             await asyncio.gather(self._lag_task, return_exceptions=True)
         await self.controlplane.stop()
+        await self.monitor.stop()
+        await self._resources.aclose()
         self.exchange.close()
 
     async def _measure_lag(self) -> None:
@@ -81,3 +108,10 @@ class Gateway:
             expected = loop.time() + _LAG_INTERVAL_S
             await asyncio.sleep(_LAG_INTERVAL_S)
             self._lag_s = max(0.0, loop.time() - expected)
+
+
+def _webhook(settings: MonitoringSettings) -> Webhook | None:
+    if not settings.webhook:
+        return None
+    secret = settings.webhook_authorization
+    return Webhook(http_post(settings.webhook, {"authorization": secret} if secret else None))

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from gateway.dataplane import DataPlane, PublishedRoute
 from gateway.errors import GatewayError, LoadFailed, ModelInUse, UnknownModel
 from gateway.inference.batcher import Batcher
@@ -31,6 +33,7 @@ from gateway.inference.triton_config import TritonModelConfig
 from gateway.inference.triton_execution import IgnoredSetting
 from gateway.messages import ModelVersion
 from gateway.telemetry.metrics import Metrics
+from gateway.yardsticks import Yardsticks, prepare_yardstick
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +77,11 @@ class ControlPlane:
         dataplane: DataPlane,
         metrics: Metrics,
         *,
+        yardsticks: Yardsticks | None = None,
         wall_clock: Callable[[], float] = time.time,
         scan_interval_s: float = SCAN_INTERVAL_S,
     ) -> None:
+        self._yardsticks = yardsticks
         self._repository = repository
         self._registry = registry
         self._dataplane = dataplane
@@ -224,6 +229,8 @@ class ControlPlane:
             self._memory.awaited.setdefault(folder.name, selected)
             self._name_ignored(folder)
         self._publish_routes()
+        for folder in folders.values():
+            await self._renew_yardsticks(folder)
 
     def _name_ignored(self, folder: ModelFolder) -> None:
         """Say once of every config.pbtxt what of it has no effect here."""
@@ -299,6 +306,7 @@ class ControlPlane:
                 return self._record_failure(version, f"{type(exc).__name__}: {exc}", current, patient=False)
             if loaded is None:
                 return VersionRecord(key, VersionState.READY, served=current)
+            await self._watch_rows(version, loaded, folder.config)
             served = ServedVersion(key, loaded, Batcher(loaded, self._metrics, loop=asyncio.get_running_loop()))
             record = VersionRecord(key, VersionState.READY, served=served)
             self._registry.put(record)
@@ -317,6 +325,24 @@ class ControlPlane:
                 },
             )
             return record
+
+    async def _renew_yardsticks(self, folder: ModelFolder) -> None:
+        """Take note of references and `[monitoring]` tables that have changed since their versions were loaded."""
+        for version in folder.versions.values():
+            lock, record = self._lock(version.key), self._registry.record(version.key)
+            if record is None or record.served is None or lock.locked():
+                continue
+            if self._yardsticks and not self._yardsticks.is_current(version, folder.config.monitoring):
+                async with lock:
+                    record = self._registry.record(version.key)
+                    if record is not None and record.served is not None:
+                        await self._watch_rows(version, record.served.loaded, folder.config)
+
+    async def _watch_rows(self, version: VersionFolder, loaded: LoadedVersion, config: ModelConfig) -> None:
+        """Have the version's rows counted, before the first one can arrive."""
+        if self._yardsticks is not None:
+            prepared = await self._in_loader(lambda: prepare_yardstick(version, loaded.signature, config.monitoring))
+            self._yardsticks.watch(version.key, prepared)
 
     def _record_failure(
         self, version: VersionFolder, reason: str, current: ServedVersion | None, *, patient: bool
@@ -372,6 +398,8 @@ class ControlPlane:
             record = self._registry.record(served.key)
             if record is not None and record.state is VersionState.DRAINING:
                 self._registry.put(VersionRecord(served.key, VersionState.UNLOADED, record.reason))
+                if self._yardsticks is not None:
+                    self._yardsticks.forget(served.key)
                 log.info(
                     "version_unloaded",
                     extra={"model": served.key.model, "version": served.key.version, "reason": record.reason},
@@ -433,7 +461,7 @@ def _load_changed(
     if (
         current is not None
         and current.loaded.sha256 == files.sha256
-        and current.loaded.config == config
+        and replace(current.loaded.config, monitoring=config.monitoring) == config
         and current.loaded.manifest == files.manifest
     ):
         return None

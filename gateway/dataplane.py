@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from gateway.errors import InvalidRequest, NotReady, UnknownModel
 from gateway.inference.registry import Registry, ServedVersion, VersionState
 from gateway.inference.signature import Signature
-from gateway.messages import ModelVersion
+from gateway.messages import ModelVersion, Tensors
 from gateway.telemetry.metrics import CounterCell, HistogramCell, Metrics
 
 FIRST_VARIANT = "stable"
@@ -68,10 +69,24 @@ class Endpoint:
         return "random" if routing_key is None else "sticky"
 
 
+class Observer(Protocol):
+    """Takes the rows of answered requests; never raises and never waits."""
+
+    def record(
+        self, key: ModelVersion, role: Literal["primary", "shadow"], inputs: Tensors, outputs: Tensors, rows: int
+    ) -> None:
+        """Take the rows of one request after it was answered; the arrays must not be written to afterwards."""
+
+
 class DataPlane:
-    """Resolves names and hands requests to queues."""
+    """Resolves names and hands requests to queues.
+
+    Attributes:
+        observer: Is told of every answered request.
+    """
 
     def __init__(self, registry: Registry, metrics: Metrics) -> None:
+        self.observer: Observer | None = None
         self._registry = registry
         self._metrics = metrics
         self._routes: Mapping[str, PublishedRoute] = {}

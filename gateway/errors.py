@@ -172,6 +172,19 @@ class WindowMismatch(GatewayError):
     """Counts do not lie on the bins they are compared with."""
 
 
+class InvalidBaseline(RequestError):
+    """A baseline document does not name a period.
+
+    Attributes:
+        errors: Every fault found, as (JSON pointer into the document, what is wrong there).
+    """
+
+    def __init__(self, errors: tuple[tuple[str, str], ...]) -> None:
+        faults = "; ".join(f"{pointer or 'the document'}: {detail}" for pointer, detail in errors)
+        super().__init__(f"baseline: {faults}")
+        self.errors = errors
+
+
 class InsufficientBaseline(GatewayError):
     """Too few windows were declared in control to calibrate on."""
 

@@ -28,6 +28,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where to listen and how to stop.
 
     Attributes:
+        redis: Address of the Redis that the replicas share; "" for a replica by itself.
         drain_delay_s: After SIGTERM, how long requests are still taken while readiness is 503.
         drain_timeout_s: After that, how long requests in flight may take.
         keep_alive_s: How long an idle connection stays open.
@@ -39,6 +40,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Port = 8000
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8002
+    redis: str = ""
     log_format: Literal["text", "json"] = "text"
     drain_delay_s: Wait = 5.0
     drain_timeout_s: Wait = 30.0
@@ -66,11 +68,52 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: Count = 8192
 
 
+class MonitoringOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one model is watched: `[monitoring]` of its model.toml.
+
+    Attributes:
+        enabled: Whether it is.
+        features: Names of the inputs to watch; all when None. Predictions are always watched.
+        bucket_s: Length of a bucket in seconds.
+        window_buckets: Buckets in a window.
+        min_rows: Fewer rows in a window decide nothing.
+        buffer_buckets: Buckets kept in the process while the store is away.
+        sampling: Share of requests that are counted.
+    """
+
+    enabled: bool = True
+    features: tuple[str, ...] | None = None
+    bucket_s: Annotated[int, Meta(ge=1, le=86_400)] = 10
+    window_buckets: Annotated[int, Meta(ge=1, le=10_000)] = 30
+    min_rows: Count = 200
+    buffer_buckets: Annotated[int, Meta(ge=1, le=10_000)] = 120
+    sampling: Annotated[float, Meta(gt=0, le=1)] = 1.0
+
+
+class MonitoringSettings(MonitoringOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds where a model.toml says nothing, and who is told of drift: `[monitoring]` of gateway.toml.
+
+    Attributes:
+        webhook: Address that is told when a version's state changes; "" tells nobody.
+        webhook_authorization: Its `authorization` header, best given as GATEWAY_MONITORING_WEBHOOK_AUTHORIZATION.
+    """
+
+    webhook: str = ""
+    webhook_authorization: str = ""
+
+    @property
+    def model_defaults(self) -> MonitoringOptions:
+        """The options of a model that has none of its own."""
+        names = MonitoringOptions.__struct_fields__
+        return MonitoringOptions(**{name: getattr(self, name) for name in names})
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration; swapped whole, never edited."""
 
     server: ServerSettings = ServerSettings()
     limits: LimitSettings = LimitSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
 
 
 _SECTIONS = {field.name: field.type for field in msgspec.structs.fields(Settings)}

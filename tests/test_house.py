@@ -25,6 +25,7 @@ TIERS = (
         "data_files",
         "checking",
         "version_check",
+        "yardsticks",
     },
     {"routing", "inference", "monitoring"},
     {"store", "telemetry"},

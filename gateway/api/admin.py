@@ -14,23 +14,25 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.api.admin_drift import drift_routes
+from gateway.api.bodies import limited_body
 from gateway.api.exchange import Exchange
 from gateway.api.infer import HttpResponse
 from gateway.api.openapi import admin_description
 from gateway.api.problems import CLIENT_CLOSED, Headers, error_body, extra_headers, status_of
 from gateway.api.v2 import Json, signature_json
 from gateway.controlplane import ControlPlane
-from gateway.errors import GatewayError, InferenceFailed, TooLarge, UnknownModel
+from gateway.errors import GatewayError, InferenceFailed, UnknownModel
 from gateway.inference.model_config import ModelConfig
 from gateway.inference.registry import VersionRecord
 from gateway.inference.triton_config import TritonModelConfig
+from gateway.monitoring.monitor import Monitor
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 
-_MAX_BODY_BYTES = 1_048_576
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def admin_app(controlplane: ControlPlane, exchange: Exchange, metrics: Metrics) -> Starlette:
+def admin_app(controlplane: ControlPlane, exchange: Exchange, metrics: Metrics, monitor: Monitor) -> Starlette:
     """Build the admin application."""
 
     async def livez(_: Request) -> Response:
@@ -69,7 +71,7 @@ def admin_app(controlplane: ControlPlane, exchange: Exchange, metrics: Metrics) 
         return await models(request)
 
     async def repository(request: Request) -> Response:
-        body = await _limited_body(request)
+        body = await limited_body(request)
         rest = request.path_params["rest"].split("/")
         return _carry(await exchange.answer_repository(request.method, rest, body, may_change=True))
 
@@ -82,6 +84,7 @@ def admin_app(controlplane: ControlPlane, exchange: Exchange, metrics: Metrics) 
             Route("/openapi.json", description),
             Route("/admin/v1/models", models),
             Route("/admin/v1/models/{model}/versions/{version}/{action:str}", _known_actions(change), methods=["POST"]),
+            *drift_routes(monitor),
             Route("/v2/repository/{rest:path}", repository, methods=methods),
         ],
         exception_handlers={
@@ -102,15 +105,6 @@ def _known_actions(handler: Handler) -> Handler:
         return await handler(request)
 
     return checked
-
-
-async def _limited_body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raise TooLarge(f"the body has more than {_MAX_BODY_BYTES} bytes")
-    return bytes(body)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

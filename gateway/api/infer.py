@@ -94,10 +94,15 @@ class InferCall:
             self._desk.count(endpoint, CLIENT_CLOSED, self._began, "cancelled")
             return None
         try:
-            response = self._encode(*self.answer.result())
+            outputs, timings = self.answer.result()
+            response = self._encode(outputs, timings)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
             return self._desk.failure(exc, endpoint, self._request_id, self._began)
         self._desk.count(endpoint, 200, self._began)
+        observer = self._desk.dataplane.observer
+        if observer is not None:
+            request = self._request
+            observer.record(endpoint.served.key, "primary", request.inputs, outputs, request.rows)
         return response
 
     def _encode(self, outputs: dict[str, Array], timings: Timings) -> HttpResponse:
@@ -129,7 +134,7 @@ class InferDesk:
     """Takes inference requests in and writes their answers."""
 
     def __init__(self, dataplane: DataPlane, limits: LimitSettings) -> None:
-        self._dataplane = dataplane
+        self.dataplane = dataplane
         self._limits = limits
         self._payload_limits = Limits(limits.max_json_depth, limits.max_tensor_elements)
         self._id_prefix = os.urandom(6).hex().encode()
@@ -150,7 +155,7 @@ class InferDesk:
         name = ""
         try:
             name, version = address_of(parts)
-            endpoint = self._dataplane.endpoint(name, version)
+            endpoint = self.dataplane.endpoint(name, version)
             request = self._decode(parts[1], given, body, endpoint)
             assigned_by = endpoint.assigned_by(
                 routing_key=_text_of(given.get(b"x-routing-key")) or _routing_key(request),
@@ -200,9 +205,9 @@ class InferDesk:
 
     def count(self, endpoint: Endpoint | None, code: int, began: float | None, rejected: str = "") -> None:
         """Count one answer."""
-        self._dataplane.count_answer(endpoint, code, 0.0 if began is None else time.perf_counter() - began)
+        self.dataplane.count_answer(endpoint, code, 0.0 if began is None else time.perf_counter() - began)
         if rejected:
-            self._dataplane.count_rejection(endpoint, rejected)
+            self.dataplane.count_rejection(endpoint, rejected)
 
     def request_id(self, supplied: bytes | None) -> bytes:
         """Echo the caller's id when it may stand in a header and a log line, else make one."""

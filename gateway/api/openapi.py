@@ -77,6 +77,7 @@ def admin_description() -> Json:
         "/metrics": {"get": _operation("Prometheus text", {}, {"text/plain": {"schema": {"type": "string"}}})},
         "/openapi.json": {"get": _get("This description", "Description")},
         "/admin/v1/models": {"get": _get("Models: states, reasons, signatures, batching, memory", "Models")},
+        **_drift_paths(),
         **_repository_paths({}),
     }
     for action in ("load", "unload"):
@@ -84,6 +85,41 @@ def admin_description() -> Json:
         path = f"/admin/v1/models/{{model}}/versions/{{version}}/{action}"
         paths[path] = {"parameters": [_MODEL, _VERSION], "post": operation}
     return _document("onnx-gateway admin plane", paths, ADMIN)
+
+
+def _drift_paths() -> dict[str, Json]:
+    unknown = {404: "No such version is loaded.", 503: "The store does not answer."}
+    role = _query("role", "Rows answered to callers, or seen as a shadow.", {"enum": ["primary", "shadow"]})
+    report = _get("The last decided window of a version", "DriftReport", unknown | {400: "A query is wrong."})
+    baseline = _operation(
+        "Declare the windows of a period in control: later ones are ranked against them, on every replica",
+        unknown | {400: "The body is not JSON.", 422: "No period, or fewer than 200 windows with enough rows in it."},
+        _json("Baseline"),
+    )
+    return {
+        "/admin/v1/drift": {"get": _get("The state of every version, without its features", "DriftReports")},
+        "/admin/v1/drift/{model}/{version}": {
+            "parameters": [_MODEL, _VERSION],
+            "get": report
+            | {
+                "parameters": [
+                    role,
+                    _query("history", "Adds so many earlier windows, at most 500.", {"type": "integer", "minimum": 0}),
+                    _query("counts", "Adds the rows per bin of window and reference.", {"enum": ["false", "true"]}),
+                    _query(
+                        "window",
+                        "The last decided one, or the latest complete buckets, which decide nothing.",
+                        {"enum": ["decided", "sliding"]},
+                    ),
+                ]
+            },
+        },
+        "/admin/v1/drift/{model}/{version}/baseline": {
+            "parameters": [_MODEL, _VERSION],
+            "post": baseline
+            | {"parameters": [role], "requestBody": {"required": True, "content": _json("BaselinePeriod")}},
+        },
+    }
 
 
 def _repository_paths(refusals: dict[int, str]) -> dict[str, Json]:
@@ -134,6 +170,10 @@ def _infer_headers() -> list[Json]:
         _header("x-gateway-variant", "Asks for a variant by name.", text),
         _header("x-request-timeout-ms", "The answer is worthless after this long.", milliseconds),
     ]
+
+
+def _query(name: str, says: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "required": False, "description": says, "schema": schema}
 
 
 def _header(name: str, says: str, schema: Json) -> Json:

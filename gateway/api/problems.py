@@ -26,6 +26,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.RevisionMismatch: 412,
     errors.StoreRegressed: 409,
     errors.InvalidRoute: 422,
+    errors.InvalidBaseline: 422,
     errors.InsufficientBaseline: 422,
     errors.UnreadableRevision: 500,
     errors.WindowMismatch: 500,

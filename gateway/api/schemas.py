@@ -169,7 +169,64 @@ DATA: dict[str, Json] = COMMON | {
 }
 """Forms of the data plane."""
 
+_TIME: Json = {"type": "string", "format": "date-time"}
+_STATE: Json = {"type": "string", "enum": ["ok", "insufficient", "watch", "drift"]}
+_MODE: Json = {"type": "string", "enum": ["iid", "calibrated"]}
+_ROLE: Json = {"type": "string", "enum": ["primary", "shadow"]}
+_MEASURES: Json = {"type": "object", "additionalProperties": {"type": ["number", "null"]}}
+_VALUES: Json = {"type": "array", "items": {"type": ["string", "integer", "boolean"]}}
+_DRIFT_WINDOW = _object({"start": _TIME, "end": _TIME, "rows": _COUNT, "attempt": _COUNT})
+_DRIFT_FEATURE = _object(
+    {
+        "name": _TEXT,
+        "role": {"type": "string", "enum": ["input", "prediction"]},
+        "kind": {"type": "string", "enum": ["numeric", "categorical"]},
+        "state": _STATE,
+        "rows": _COUNT,
+        "p_value": {"type": ["number", "null"], "description": "Before Benjamini-Hochberg."},
+        "statistics": _MEASURES,
+        "w1_is_lower_bound": _FLAG,
+        "quality": _MEASURES,
+        "reason": _TEXT,
+    },
+    {
+        "bins": _object(
+            {"reference": _list(_COUNT), "current": _list(_COUNT)},
+            {"edges": _list({"type": "number"}), "values": _VALUES},
+            description="Rows per bin: of a numeric feature one more than inner edges, of a categorical one a last one "
+            "for all other values.",
+        )
+    },
+)
+_DRIFT_SUMMARY: dict[str, Json] = {
+    "model": _TEXT,
+    "version": _COUNT,
+    "role": _ROLE,
+    "state": _STATE,
+    "mode": _MODE,
+    "reference": {"type": ["string", "null"]},
+    "window": {"anyOf": [_DRIFT_WINDOW, {"type": "null"}]},
+    "reason": _TEXT,
+    "assumptions": _list(_TEXT),
+    "warnings": _list(_TEXT),
+}
+
 ADMIN: dict[str, Json] = COMMON | {
+    "DriftReports": _object({"reports": _list(_object(_DRIFT_SUMMARY))}),
+    "DriftReport": _object(
+        _DRIFT_SUMMARY | {"features": _list(_DRIFT_FEATURE)},
+        {
+            "history": _list(
+                _object({"state": _STATE, "mode": _MODE, "window": _DRIFT_WINDOW, "features": _list(_DRIFT_FEATURE)}),
+                description="Newest first.",
+            )
+        },
+    ),
+    "BaselinePeriod": _object({"from": _TIME, "to": _TIME}),
+    "Baseline": _object(
+        {"model": _TEXT, "version": _COUNT, "role": _ROLE, "from": _TIME, "to": _TIME}
+        | {"windows": _COUNT, "declared_at": _TIME}
+    ),
     "Models": _object(
         {
             "models": _list(

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.errors import InvalidSetting
+from gateway.settings import MonitoringOptions
 from gateway.toml_files import StructT, Table, convert_table, parse_toml
 
 Count = Annotated[int, Meta(ge=1)]
@@ -76,6 +77,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     versions: Literal["all"] | Latest | tuple[Count, ...] = "all"
     batching: Batching = Batching()
     execution: Execution = Execution()
+    monitoring: MonitoringOptions = MonitoringOptions()
 
     def selects(self, available: Iterable[int]) -> set[int]:
         """Return which of the available versions are to be loaded."""
@@ -116,6 +118,6 @@ def _laid_over(base: StructT, given: msgspec.Struct, table: Table) -> StructT:
     changes: dict[str, object] = {}
     for key, value in table.items():
         below, above = getattr(base, key), getattr(given, key)
-        is_section = isinstance(value, dict) and isinstance(below, Batching | Execution)
+        is_section = isinstance(value, dict) and isinstance(below, Batching | Execution | MonitoringOptions)
         changes[key] = _laid_over(below, above, value) if is_section else above
     return msgspec.structs.replace(base, **changes)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from gateway.errors import InvalidModel, InvalidSetting, LoadFailed
 from gateway.inference.graph import external_files
 from gateway.inference.manifest import (
@@ -101,8 +103,14 @@ class VersionFiles:
 class Repository:
     """A directory of models."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, defaults: ModelConfig | None = None) -> None:
+        """Open a directory.
+
+        Args:
+            defaults: What holds where a model's own files say nothing.
+        """
         self.root = root
+        self._defaults = defaults or ModelConfig()
         self._configs: dict[str, tuple[Stamp, ModelConfig, str]] = {}
 
     def scan(self) -> dict[str, ModelFolder]:
@@ -171,13 +179,13 @@ class Repository:
     def _config(self, path: Path) -> tuple[ModelConfig, str]:
         stamp = (*_stamps(path, only=TRITON_FILE), *_stamps(path, only=CONFIG_FILE))
         if not stamp:
-            return ModelConfig(), ""
+            return self._defaults, ""
         cached = self._configs.get(path.name)
         if cached is None or cached[0] != stamp:
             try:
-                cached = (stamp, _read_config(path, {entry[0] for entry in stamp}), "")
+                cached = (stamp, _read_config(path, {entry[0] for entry in stamp}, self._defaults), "")
             except (InvalidSetting, InvalidModel) as exc:
-                cached = (stamp, ModelConfig(), str(exc))
+                cached = (stamp, self._defaults, str(exc))
             self._configs[path.name] = cached
         return cached[1], cached[2]
 
@@ -243,11 +251,11 @@ class _Reader:
                     os.close(opened)
 
 
-def _read_config(path: Path, files: set[str]) -> ModelConfig:
+def _read_config(path: Path, files: set[str], config: ModelConfig) -> ModelConfig:
     reader = _Reader(path)
-    config = ModelConfig()
     if TRITON_FILE in files:
-        config = parse_triton_config(reader.read(TRITON_FILE), model=path.name, where=f"{path / TRITON_FILE}")
+        triton = parse_triton_config(reader.read(TRITON_FILE), model=path.name, where=f"{path / TRITON_FILE}")
+        config = msgspec.structs.replace(triton, monitoring=config.monitoring)
     if CONFIG_FILE in files:
         config = parse_model_config(reader.read(CONFIG_FILE), where=f"{path / CONFIG_FILE}", base=config)
     return config

@@ -89,7 +89,7 @@ def judge_window(
         )
     return WindowResult(
         start_s=start_s,
-        end_s=start_s + yardstick.options.schedule.window_s,
+        end_s=start_s + yardstick.schedule.window_s,
         rows=int(counts[ROWS_CELL]),
         attempt=attempt,
         after=after,

@@ -22,7 +22,7 @@ from gateway.monitoring.flusher import Flusher
 from gateway.monitoring.gauges import Sample
 from gateway.monitoring.prediction_comparison import ComparisonReport, compare_predictions
 from gateway.monitoring.recordings import ROLES, Recordings, Role
-from gateway.monitoring.report import Report, report_version, report_window, rfc3339
+from gateway.monitoring.report import NO_REFERENCE, Report, report_bins, report_version, report_window, rfc3339
 from gateway.monitoring.result import Baseline, WindowResult
 from gateway.monitoring.schedule import FLUSH_INTERVAL_S
 from gateway.monitoring.watch import SeriesWatch
@@ -68,19 +68,22 @@ class Monitor:
         self._flusher = Flusher(store, observe_s=observe_flush_s, seed=seed)
         self._look_backoff = Backoff(seed=seed)
         self._yardsticks: dict[ModelVersion, Yardstick | None] = {}
+        self._reasons: dict[ModelVersion, str] = {}
         self._watches: dict[ModelVersion, dict[Role, SeriesWatch]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._measuring = ThreadPoolExecutor(1, thread_name_prefix="drift")
 
     # --- what is watched ------------------------------------------------------------------------------
 
-    def watch(self, key: ModelVersion, yardstick: Yardstick | None) -> None:
+    def watch(self, key: ModelVersion, yardstick: Yardstick | None, *, reason: str = NO_REFERENCE) -> None:
         """Begin to watch a version that was loaded; without a yardstick it is known, and nothing is counted.
 
         Args:
             yardstick: `Yardstick(body of reference.json, options)`, made off the event loop.
+            reason: Why there is none, for the report.
         """
         self._yardsticks[key] = yardstick
+        self._reasons[key] = reason
         self._watches.pop(key, None)
         self._recordings.begin(key, yardstick)
         if yardstick is not None and yardstick.options.enabled:
@@ -93,6 +96,7 @@ class Monitor:
     def forget(self, key: ModelVersion) -> None:
         """Stop watching a version that is unloaded; what was counted of it is still flushed."""
         self._yardsticks.pop(key, None)
+        self._reasons.pop(key, None)
         self._watches.pop(key, None)
         self._recordings.end(key)
 
@@ -189,32 +193,38 @@ class Monitor:
         ]
 
     async def report(
-        self, model: str, version: int, role: Role = "primary", *, history: int | None = None
+        self, model: str, version: int, role: Role = "primary", *, history: int | None = None, bins: bool = False
     ) -> Report | None:
         """Report on the last decided window of a version.
 
         Args:
             history: How many earlier windows to list, at most 500; None leaves the list out.
+            bins: Whether to add the counts of the window and of the reference.
         Returns: None when no such version is loaded.
-        Raises: StoreUnavailable: the history could not be read.
+        Raises: StoreUnavailable: the history or the counts could not be read.
         """
         key = ModelVersion(model, version)
         if key not in self._yardsticks:
             return None
         watch = self._watches.get(key, {}).get(role)
         report = self._report(key, role)
+        current = watch.current if watch else None
+        if bins and watch is not None and current is not None:
+            counts = await self._store.read(watch.series, current.start_s, current.end_s)
+            report = report.with_bins(report_bins(watch.yardstick, counts))
         if history is None:
             return report
-        current = watch.current if watch else None
         if watch is None or current is None:
             return report.with_history([])
         earlier = await watch.history(min(history + 1, HISTORY_WINDOWS))
         earlier = [result for result in earlier if result.start_s < current.start_s]
         return report.with_history([report_window(watch.yardstick, result) for result in earlier[:history]])
 
-    async def sliding(self, model: str, version: int, role: Role = "primary") -> Report | None:
+    async def sliding(self, model: str, version: int, role: Role = "primary", *, bins: bool = False) -> Report | None:
         """Measure the latest complete buckets, as many as a window has; for display, it never decides.
 
+        Args:
+            bins: Whether to add the counts of the window and of the reference.
         Returns: None when no such version is watched; the window's attempt is 0.
         Raises: StoreUnavailable: no answer.
         """
@@ -223,10 +233,11 @@ class Monitor:
         if watch is None:
             return None
         yardstick = watch.yardstick
-        start, end = yardstick.options.schedule.last_complete(self._wall_clock())
+        start, end = yardstick.schedule.last_complete(self._wall_clock())
         counts = await self._store.read(watch.series, start, end)
         result = await self._measure(lambda: judge_window(counts, start, yardstick, attempt=0))
-        return report_version(key, role, yardstick, result)
+        report = report_version(key, role, yardstick, result)
+        return report.with_bins(report_bins(yardstick, counts)) if bins else report
 
     async def comparison(self, first: ModelVersion, others: Sequence[ModelVersion]) -> ComparisonReport:
         """Compare what versions predict in the latest complete buckets, on the first version's edges.
@@ -240,7 +251,7 @@ class Monitor:
         yardstick = self._yardsticks.get(first)
         if yardstick is None:
             raise InvalidReference(f"{first}: no reference, expected one whose edges the predictions are counted on")
-        start, end = yardstick.options.schedule.last_complete(self._wall_clock())
+        start, end = yardstick.schedule.last_complete(self._wall_clock())
         own = await self._store.read(yardstick.series(first, "primary"), start, end)
         counts = {
             other: await self._store.read(yardstick.series(other, "comparison"), start, end)
@@ -311,6 +322,7 @@ class Monitor:
             watch.current if watch else None,
             baseline=watch.baseline if watch else None,
             features=features,
+            reason=self._reasons[key],
         )
 
     async def _repeat(self, step: Callable[[], Awaitable[object]], interval_s: float) -> None:

@@ -46,6 +46,7 @@ class Recordings:
         self._producer = Producer()
         self._yardsticks: dict[ModelVersion, Yardstick | None] = {}
         self._own: dict[ModelVersion, dict[Role, Recording]] = {}
+        self._seen_before: dict[ModelVersion, dict[Role, int]] = {}
         self._pairs: tuple[Pair, ...] = ()
         self._compared: dict[Pair, Recording] = {}
         self._leaving: list[Recording] = []
@@ -59,7 +60,9 @@ class Recordings:
 
     def begin(self, key: ModelVersion, yardstick: Yardstick | None) -> None:
         """Record a version on a yardstick's bins; without one it is known, and only compared with others."""
+        seen = {role: self._seen(key, role) for role in ROLES}
         self.end(key)
+        self._seen_before[key] = seen
         self._yardsticks[key] = yardstick
         if yardstick is not None and yardstick.options.enabled:
             self._own[key] = {role: self._recording(key, role, yardstick) for role in ROLES}
@@ -68,6 +71,7 @@ class Recordings:
     def end(self, key: ModelVersion) -> None:
         """Record a version no longer; what was counted of it still goes its way."""
         self._yardsticks.pop(key, None)
+        self._seen_before.pop(key, None)
         self._leaving.extend(self._own.pop(key, {}).values())
         self._rewire()
 
@@ -105,7 +109,7 @@ class Recordings:
         # A version that comes back goes on with the ledger that knows what was sent of it.
         _, ledger = self._ledgers.get(series.identity, (series, None))
         if ledger is None:
-            ledger = Ledger(series.cells, yardstick.options.schedule, self._producer)
+            ledger = Ledger(series.cells, yardstick.schedule, self._producer)
         self._ledgers[series.identity] = (series, ledger)
         return Recording(
             series=series,
@@ -175,8 +179,8 @@ class Recordings:
     # --- what became of them --------------------------------------------------------------------------
 
     def seen_rows(self, role: Role) -> dict[ModelVersion, int]:
-        """Count the rows taken of each version, counted or dropped."""
-        return {key: recordings[role].seen_rows for key, recordings in self._own.items()}
+        """Count the rows taken of each version, counted or dropped, also on an earlier yardstick."""
+        return {key: self._seen(key, role) for key in self._own}
 
     def dropped_rows(self) -> dict[str, int]:
         """Count the rows lost, by reason; those of comparisons are not counted a second time."""
@@ -196,6 +200,10 @@ class Recordings:
     def waiting_rows(self) -> int:
         """Count the rows that no store has acknowledged."""
         return self.pending_rows() + sum(ledger.waiting_rows for _, ledger in self._ledgers.values())
+
+    def _seen(self, key: ModelVersion, role: Role) -> int:
+        recording = self._own.get(key, {}).get(role)
+        return self._seen_before.get(key, {}).get(role, 0) + (recording.seen_rows if recording else 0)
 
     def _all(self) -> Iterator[Recording]:
         for recordings in list(self._own.values()):

@@ -12,16 +12,18 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.messages import ModelVersion
+from gateway.monitoring.bins import Category, Counts
 from gateway.monitoring.decision import State
 from gateway.monitoring.measurement import MAX_WINDOW_SHARE
 from gateway.monitoring.quality import CHECKS
-from gateway.monitoring.reference import CategoricalFeature, Feature, Role
+from gateway.monitoring.reference import CategoricalFeature, Feature, NumericFeature, Role
 from gateway.monitoring.result import STATISTICS, Baseline, FeatureResult, Mode, WindowResult
 from gateway.monitoring.yardstick import Yardstick
 from gateway.store.windows import Traffic
 
 NO_REFERENCE = "no reference"
 NOT_DECIDED = "no window decided yet"
+NOT_WATCHED = "switched off by [monitoring] enabled"
 IID_ASSUMPTION = (
     "rows are independent of each other: traffic that comes in runs of similar rows raises more alarms than promised, "
     "until at least 200 windows are declared in control"
@@ -37,6 +39,20 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
 
 
+class BinReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows per bin of a feature: of the reference, and of the window.
+
+    Attributes:
+        edges: Inner edges of a numeric feature's right-open bins: there is one bin more.
+        values: Listed values of a categorical feature: all others come last.
+    """
+
+    edges: tuple[float, ...] | UnsetType = UNSET
+    values: tuple[Category, ...] | UnsetType = UNSET
+    reference: list[int]
+    current: list[int]
+
+
 class FeatureReport(msgspec.Struct, frozen=True, kw_only=True):
     """A feature or prediction in one window.
 
@@ -47,6 +63,7 @@ class FeatureReport(msgspec.Struct, frozen=True, kw_only=True):
         w1_is_lower_bound: Whether rows beyond the reference's range make w1 too small.
         quality: Share of rows that fail each check; null where a check does not apply.
         reason: Why it is in watch, drift or insufficient; else empty.
+        bins: What it was measured on, when asked for.
     """
 
     name: str
@@ -59,6 +76,7 @@ class FeatureReport(msgspec.Struct, frozen=True, kw_only=True):
     w1_is_lower_bound: bool
     quality: dict[str, float]
     reason: str
+    bins: BinReport | UnsetType = UNSET
 
 
 class HistoryReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +119,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """Add earlier windows, newest first."""
         return msgspec.structs.replace(self, history=earlier)
 
+    def with_bins(self, bins: list[BinReport]) -> Report:
+        """Add the counts of every feature, in their order."""
+        if not self.features:
+            return self
+        replace = msgspec.structs.replace
+        return replace(
+            self, features=[replace(feature, bins=one) for feature, one in zip(self.features, bins, strict=True)]
+        )
+
 
 def report_version(
     key: ModelVersion,
@@ -110,6 +137,7 @@ def report_version(
     *,
     baseline: Baseline | None = None,
     features: bool = True,
+    reason: str = NO_REFERENCE,
 ) -> Report:
     """Write the report of a version.
 
@@ -118,6 +146,7 @@ def report_version(
         result: Of the last decided window.
         baseline: The windows declared in control, if any.
         features: Whether each feature is listed.
+        reason: Why there is no yardstick.
     """
     if yardstick is None or result is None:
         return Report(
@@ -129,7 +158,7 @@ def report_version(
             reference=yardstick.hash if yardstick else None,
             window=None,
             features=[] if features else UNSET,
-            reason=NOT_DECIDED if yardstick else NO_REFERENCE,
+            reason=_nothing_decided(yardstick) if yardstick else reason,
         )
     return Report(
         model=key.model,
@@ -152,6 +181,30 @@ def report_window(yardstick: Yardstick, result: WindowResult) -> HistoryReport:
     )
 
 
+def report_bins(yardstick: Yardstick, counts: Counts) -> list[BinReport]:
+    """Write the counts of every feature of a window beside those of the reference.
+
+    Args:
+        counts: int64, shape (cells,) of the yardstick's layout.
+    """
+    layout, features = yardstick.layout, yardstick.reference.features
+    reference = layout.bin_counts(layout.reference_counts(yardstick.reference.rows))
+    current = layout.bin_counts(counts)
+    reports = []
+    for index, feature in enumerate(features):
+        # A categorical feature has one bin more, of all other values.
+        bins = len(feature.counts) + isinstance(feature, CategoricalFeature)
+        reports.append(
+            BinReport(
+                edges=feature.edges if isinstance(feature, NumericFeature) else UNSET,
+                values=UNSET if isinstance(feature, NumericFeature) else feature.values,
+                reference=reference[index, :bins].tolist(),
+                current=current[index, :bins].tolist(),
+            )
+        )
+    return reports
+
+
 def rfc3339(seconds: float) -> str:
     """Write a time since the epoch as RFC 3339 in UTC, to the second."""
     return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
@@ -160,6 +213,10 @@ def rfc3339(seconds: float) -> str:
 def kind_of_feature(feature: Feature) -> Literal["numeric", "categorical"]:
     """Say how a feature is counted."""
     return "categorical" if isinstance(feature, CategoricalFeature) else "numeric"
+
+
+def _nothing_decided(yardstick: Yardstick) -> str:
+    return NOT_DECIDED if yardstick.options.enabled else NOT_WATCHED
 
 
 def _window(result: WindowResult) -> WindowReport:

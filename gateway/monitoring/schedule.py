@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.settings import MonitoringOptions
+
 FLUSH_INTERVAL_S = 1.0
 SETTLE_S = 2.0
 SPARE_WINDOWS = 4
@@ -25,6 +27,13 @@ class WindowSchedule(msgspec.Struct, frozen=True, kw_only=True):
     bucket_s: int = 10
     window_buckets: int = 30
     buffer_buckets: int = 120
+
+    @classmethod
+    def of(cls, options: MonitoringOptions) -> WindowSchedule:
+        """Take what a model's options say of time."""
+        return cls(
+            bucket_s=options.bucket_s, window_buckets=options.window_buckets, buffer_buckets=options.buffer_buckets
+        )
 
     @property
     def window_s(self) -> int:

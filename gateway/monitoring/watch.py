@@ -91,7 +91,7 @@ class SeriesWatch:
             return []
         survey = await self._survey()
         news = []
-        while (start := next_window(survey, self.yardstick.options.schedule, now_s)) is not None:
+        while (start := next_window(survey, self.yardstick.schedule, now_s)) is not None:
             result = await self._decide(start, survey, now_s)
             # Counts may be gone that the survey still knows of: it is decided on what is left, and not again and again.
             head = msgspec.structs.replace(result.head, rows=max(result.rows, survey.landed[start]))
@@ -169,7 +169,7 @@ class SeriesWatch:
 
     def _look_after(self, now_s: float, *, busy: bool) -> float:
         """Choose when to look next: when the window that runs now is due, and in between for late rows."""
-        schedule = self.yardstick.options.schedule
+        schedule = self.yardstick.schedule
         settled_s = FLUSH_INTERVAL_S + SETTLE_S
         due_s = ((now_s - settled_s) // schedule.window_s + 1) * schedule.window_s + settled_s
         return min(due_s, now_s + (LOOK_INTERVAL_S if busy else IDLE_LOOK_INTERVAL_S)) + self._jitter_s

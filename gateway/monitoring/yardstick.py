@@ -11,9 +11,10 @@ from gateway.errors import InvalidReference, unknown_name
 from gateway.messages import ModelVersion
 from gateway.monitoring.layout import CountLayout
 from gateway.monitoring.measurement import WindowMeter
-from gateway.monitoring.options import MonitoringOptions
 from gateway.monitoring.quality import QualityMeter
 from gateway.monitoring.reference import Reference, content_hash, decode_reference
+from gateway.monitoring.schedule import WindowSchedule
+from gateway.settings import MonitoringOptions
 from gateway.store.windows import CountSeries, Traffic
 
 
@@ -26,6 +27,7 @@ class Yardstick:
         layout: Of the counts of all of them.
         predictions: Of the counts of its predictions alone, on which other versions' predictions are compared.
         options: How the model is watched.
+        schedule: When its windows start and are decided.
         capped: Columns that are not watched because they are too many.
         row_values: Values per row of the tensors that are recorded.
     """
@@ -37,6 +39,7 @@ class Yardstick:
         """
         published = decode_reference(body)
         self.options = options or MonitoringOptions()
+        self.schedule = WindowSchedule.of(self.options)
         self.hash = published.hash
         self.reference = select_features(published, self.options.features)
         self.layout = CountLayout(self.reference.features)
@@ -52,7 +55,7 @@ class Yardstick:
 
     def series(self, key: ModelVersion, traffic: Traffic) -> CountSeries:
         """Name the counts of a version on these bins; of its predictions alone where they are only compared."""
-        schedule = self.options.schedule
+        schedule = self.schedule
         compared = traffic == "comparison"
         return CountSeries(
             model=key.model,

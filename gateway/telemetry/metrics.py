@@ -49,6 +49,39 @@ SERIES: dict[str, Series] = {
     "model_load_duration_seconds": Series(
         "gauge", ("model", "version"), "Time the last load took, from reading the file to READY."
     ),
+    "drift_score": Series(
+        "gauge",
+        ("model", "version", "feature", "statistic"),
+        "Distance of the last decided window from the reference: ad, chi2, ks, w1, psi, js, tvd.",
+    ),
+    "drift_p_value": Series(
+        "gauge", ("model", "version", "feature"), "p-value of the last decided window, before Benjamini-Hochberg."
+    ),
+    "drift_state": Series(
+        "gauge",
+        ("model", "version", "feature", "state"),
+        "1 for the state a feature or prediction is in: ok, insufficient, watch, drift.",
+    ),
+    "drift_window_rows": Series("gauge", ("model", "version"), "Rows of the last decided window."),
+    "drift_evaluated_timestamp_seconds": Series(
+        "gauge", ("model", "version"), "When the last window was decided, by whichever replica."
+    ),
+    "feature_quality_ratio": Series(
+        "gauge",
+        ("model", "version", "feature", "check"),
+        "Share of the last decided window's rows that fail a check: null, non_finite, out_of_range, unseen.",
+    ),
+    "monitoring_rows_total": Series("counter", ("model", "version"), "Rows answered to callers, when seen."),
+    "monitoring_shadow_rows_total": Series("counter", ("model", "version"), "Rows seen as a shadow."),
+    "monitoring_dropped_rows_total": Series(
+        "counter", ("reason",), "Rows lost to monitoring: pending_full, buffer_full, uncountable, store_lost."
+    ),
+    "monitoring_capped_features": Series(
+        "gauge", ("model", "version"), "Columns that are not watched because only 256 inputs and predictions are."
+    ),
+    "store_up": Series("gauge", (), "1 while the store answers, 0 while it does not."),
+    "store_flush_duration_seconds": Series("histogram", (), "Time of one flush of counts to the store."),
+    "store_flush_errors_total": Series("counter", (), "Flushes of counts that the store did not answer."),
     "event_loop_lag_seconds": Series("gauge", (), "How late the event loop ran its last timer."),
     "build_info": Series("gauge", ("version",), "1, labelled with the gateway's version."),
 }
@@ -86,7 +119,7 @@ class HistogramCell:
         self.sum += value
 
 
-GaugeReader = Callable[[], Iterable[tuple[Labels, float]]]
+Reader = Callable[[], Iterable[tuple[Labels, float]]]
 
 
 class Metrics:
@@ -96,7 +129,8 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self._counters: dict[str, dict[Labels, CounterCell]] = {}
         self._histograms: dict[str, dict[Labels, HistogramCell]] = {}
-        self._gauges: dict[str, GaugeReader] = {}
+        self._gauges: dict[str, Reader] = {}
+        self._totals: dict[str, Reader] = {}
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
 
@@ -113,10 +147,15 @@ class Metrics:
             cells[labels] = HistogramCell(series.first_bound, series.doublings)
         return cells[labels]
 
-    def gauge(self, name: str, reader: GaugeReader) -> None:
+    def gauge(self, name: str, reader: Reader) -> None:
         """Read the gauge `name` from `reader` at each scrape: pairs of label values and a number."""
         self._expect(name, "gauge", SERIES[name].labels)
         self._gauges[name] = reader
+
+    def total(self, name: str, reader: Reader) -> None:
+        """Read the counter `name` from `reader` at each scrape, where somebody else counts."""
+        self._expect(name, "counter", SERIES[name].labels)
+        self._totals[name] = reader
 
     def forget(self, model: str, version: str) -> None:
         """Drop every series of a model version that is gone."""
@@ -144,6 +183,8 @@ class Metrics:
                 counter = CounterMetricFamily(full_name, series.help, labels=series.labels)
                 for labels, cell in list(self._counters.get(name, {}).items()):
                     counter.add_metric(labels, cell.value)
+                for labels, value in self._totals[name]() if name in self._totals else ():
+                    counter.add_metric(labels, value)
                 yield counter
             elif series.kind == "gauge":
                 gauge = GaugeMetricFamily(full_name, series.help, labels=series.labels)

@@ -17,8 +17,11 @@ from gateway.controlplane import ControlPlane
 from gateway.dataplane import DataPlane
 from gateway.inference.registry import Registry
 from gateway.inference.repository import Repository
+from gateway.monitoring.monitor import Monitor
 from gateway.settings import LimitSettings
+from gateway.store.memory_windows import MemoryWindowStore
 from gateway.telemetry.metrics import Metrics
+from gateway.yardsticks import Yardsticks
 from tests.api.descriptions import Description
 from tests.support.server import HttpAnswer
 
@@ -34,6 +37,7 @@ class Plane:
     exchange: Exchange
     controlplane: ControlPlane
     metrics: Metrics
+    monitor: Monitor
 
     async def ask(
         self, method: str, path: str, body: object = b"", headers: Mapping[str, str] | None = None
@@ -93,11 +97,13 @@ async def data_plane(
     metrics = Metrics()
     registry = Registry()
     dataplane = DataPlane(registry, metrics)
-    controlplane = ControlPlane(Repository(repository), registry, dataplane, metrics)
+    dataplane.observer = monitor = Monitor(MemoryWindowStore())
+    controlplane = ControlPlane(Repository(repository), registry, dataplane, metrics, yardsticks=Yardsticks(monitor))
     exchange = Exchange(dataplane, controlplane, limits or LimitSettings(), repository_control=repository_control)
     await controlplane.start()
     try:
-        yield Plane(exchange, controlplane, metrics)
+        yield Plane(exchange, controlplane, metrics, monitor)
     finally:
         await controlplane.stop()
+        await monitor.stop()
         exchange.close()

@@ -34,6 +34,8 @@ def made(kind: type[GatewayError]) -> GatewayError:
         return errors.StoreUnavailable("redis: no answer", outcome="unknown")
     if kind is errors.InvalidRoute:
         return errors.InvalidRoute("fraud", (("/variants", "expected at least one variant"),))
+    if kind is errors.InvalidBaseline:
+        return errors.InvalidBaseline((("/to", "expected a time after 'from'"),))
     if kind is errors.RevisionMismatch:
         return errors.RevisionMismatch("fraud", expected=None, current="1-1-a")
     if kind is errors.StoreRegressed:

@@ -13,12 +13,12 @@ from gateway.messages import ModelVersion
 from gateway.monitoring.bins import Counts, FloatArray
 from gateway.monitoring.counting import BlockCounter
 from gateway.monitoring.monitor import Monitor
-from gateway.monitoring.options import MonitoringOptions
 from gateway.monitoring.recordings import Role
 from gateway.monitoring.reference import Reference, encode_reference
 from gateway.monitoring.reference_builder import build_reference
 from gateway.monitoring.webhook import Webhook
 from gateway.monitoring.yardstick import Yardstick
+from gateway.settings import MonitoringOptions
 from gateway.store.windows import WindowStore
 
 FRAUD = ModelVersion("fraud", 3)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from gateway.monitoring.bins import FloatArray
-from gateway.monitoring.options import MonitoringOptions
+from gateway.settings import MonitoringOptions
 from gateway.store.redis_connection import RedisConnection
 from gateway.store.redis_windows import RedisWindowStore
 from gateway.store.windows import WindowStore

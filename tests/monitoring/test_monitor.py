@@ -14,9 +14,10 @@ from gateway.messages import ModelVersion
 from gateway.monitoring import gauges
 from gateway.monitoring.bins import FloatArray
 from gateway.monitoring.monitor import Monitor
-from gateway.monitoring.options import MonitoringOptions
 from gateway.monitoring.report import Report
+from gateway.monitoring.schedule import WindowSchedule
 from gateway.monitoring.webhook import Webhook
+from gateway.settings import MonitoringOptions
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.store.redis_connection import RedisConnection
 from gateway.store.redis_windows import RedisWindowStore
@@ -615,4 +616,4 @@ async def test_the_tasks_flush_every_second_and_go_on_after_a_fault(caplog: pyte
 def test_the_defaults_are_those_of_the_contract() -> None:
     options = MonitoringOptions()
     assert (options.bucket_s, options.window_buckets, options.min_rows, options.buffer_buckets) == (10, 30, 200, 120)
-    assert QUICK.schedule.window_s == 5
+    assert WindowSchedule.of(QUICK).window_s == 5

@@ -3,8 +3,8 @@ import pytest
 
 from gateway.errors import InvalidReference
 from gateway.messages import ModelVersion
-from gateway.monitoring.options import MonitoringOptions
 from gateway.monitoring.yardstick import Yardstick
+from gateway.settings import MonitoringOptions
 from tests.monitoring.replicas import FRAUD, built_reference, reference_rows, yardstick
 
 ROWS = reference_rows(41, rows=500)
