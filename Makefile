@@ -26,7 +26,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test test-core lint format bench lock clean servers
+.PHONY: help serve test test-core lint format bench loadtest lock clean servers
 
 help: ## List the targets
 	@while IFS= read -r line; do case "$$line" in \
@@ -60,6 +60,9 @@ format: $(VENV)/test.stamp ## Format, and mend what the linter can mend
 
 bench: $(VENV)/bench.stamp ## Compare with plain servers, or with PEERS=1 with MLServer, Triton and others (QUICK=1 takes a minute)
 	$(VENV)/bin/python -m loadtests.bench $(if $(PEERS),--peers) $(if $(QUICK),--quick) $(ARGS)
+
+loadtest: $(VENV)/test.stamp ## Put half a minute of load on a gateway of its own (ARGS='--shape burst --peak-users 50')
+	$(VENV)/bin/python -m loadtests $(ARGS)
 
 # The test lock is resolved first and binds the others, so that every pin is the same in all of them.
 LOCK = $(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
