@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from gateway.dataplane import DataPlane, PublishedRoute
+from gateway.dataplane import DataPlane
 from gateway.errors import GatewayError, LoadFailed, ModelInUse, UnknownModel
 from gateway.inference.batcher import Batcher
 from gateway.inference.loader import LoadedVersion, load_version
@@ -32,6 +32,9 @@ from gateway.inference.repository import (
 from gateway.inference.triton_config import TritonModelConfig
 from gateway.inference.triton_execution import IgnoredSetting
 from gateway.messages import ModelVersion
+from gateway.routing.published import PublishedRoute, next_content, published_route
+from gateway.routing.route import automatic_route
+from gateway.store.records import RouteRecord
 from gateway.telemetry.metrics import Metrics
 from gateway.yardsticks import Yardsticks, prepare_yardstick
 
@@ -120,8 +123,8 @@ class ControlPlane:
         if self._stopping or not self.first_scan_done.is_set():
             return False
         return any(record.served for record in self._registry) and all(
-            (record := self._registry.record(route.target)) is not None and record.served is not None
-            for route in self._routes.values()
+            (record := self._registry.record(_first(published))) is not None and record.served is not None
+            for published in self._routes.values()
         )
 
     async def start(self) -> None:
@@ -212,7 +215,7 @@ class ControlPlane:
     async def _scan(self) -> None:
         """Look at the whole repository once, forget what is gone and begin the loads that are due."""
         folders = await self._in_loader(self._repository.scan)
-        routed = {route.target for route in self._routes.values()}
+        routed = {_first(published) for published in self._routes.values()}
         for record in list(self._registry):
             folder = folders.get(record.key.model)
             if folder is None or record.key.version not in folder.versions:
@@ -417,14 +420,14 @@ class ControlPlane:
         An automatic route is made once all versions that the model's first scan found are READY or FAILED.
         """
         for name in list(self._routes):
-            record = self._registry.record(self._routes[name].target)
+            record = self._registry.record(_first(self._routes[name]))
             if record is None or record.served is None:
                 del self._routes[name]
         for name, awaited in self._memory.awaited.items():
             awaited -= {number for number in awaited if not self._is_loading(ModelVersion(name, number))}
             ready = self._registry.ready_versions(name)
             if name not in self._routes and ready and not awaited:
-                self._routes[name] = PublishedRoute(name, 1, ModelVersion(name, ready[-1]))
+                self._routes[name] = _automatic(name, ready[-1], at=self._wall_clock())
         self._dataplane.publish(dict(self._routes))
 
     def _is_loading(self, key: ModelVersion) -> bool:
@@ -452,6 +455,28 @@ class ControlPlane:
             for record in self._registry
             if record.served is not None
         ]
+
+
+def _first(published: PublishedRoute) -> ModelVersion:
+    return published.route.variants[0].model_version
+
+
+def _automatic(model: str, version: int, *, at: float) -> PublishedRoute:
+    """Make the first revision of a model's own route, kept by no store."""
+    content = next_content(automatic_route(model, version), current=None)
+    return published_route(
+        RouteRecord(
+            name=model,
+            epoch=0,
+            revision=1,
+            content=content,
+            hash=content.hash,
+            action="automatic",
+            actor="",
+            reason="",
+            at=at,
+        )
+    )
 
 
 def _load_changed(

@@ -1,107 +1,150 @@
-"""What happens to one request, in arrays: which version a name means now, and the way to its queue.
+"""What happens to one request, in arrays: which version a name means now, its way to a queue, and what is counted.
 
 Speaks no HTTP, loads nothing and never waits for a store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
-from gateway.errors import InvalidRequest, NotReady, UnknownModel
+import msgspec
+
+from gateway.endpoints import NO_KEY, RANDOM, STICKY, Assignment, Endpoint, Target, pinned_endpoint, route_endpoint
+from gateway.errors import GatewayError, InferenceFailed, NotReady, Overloaded, UnknownModel
+from gateway.inference.batcher import Answer
 from gateway.inference.registry import Registry, ServedVersion, VersionState
-from gateway.inference.signature import Signature
-from gateway.messages import ModelVersion, Tensors
-from gateway.telemetry.metrics import CounterCell, HistogramCell, Metrics
+from gateway.messages import Array, ModelVersion, Tensors
+from gateway.routing.balance import BalanceStatus, SampleBalance
+from gateway.routing.breaker import Breaker, BreakerStatus
+from gateway.routing.published import PublishedRoute
+from gateway.routing.route import percent
+from gateway.store.records import Position
+from gateway.telemetry.metrics import CounterCell, Labels, Metrics
 
-FIRST_VARIANT = "stable"
-PINNED = "pinned"
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class PublishedRoute:
-    """A route as this replica applies it: its name, its revision and the version behind its one variant."""
-
-    name: str
-    revision: int
-    target: ModelVersion
-    variant: str = FIRST_VARIANT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """What a path's name meant when the request arrived; it stays so until the answer.
-
-    Attributes:
-        route, variant: As in the metrics' labels: "" and "pinned" for a pinned version.
-        revision: Of the route; None for a pinned version.
-        model: The version as it is written: `fraud:3`.
-        answers: Counters of this endpoint's answers by status.
-        headers: What every answer says of the endpoint, by reason of assignment.
-    """
-
-    served: ServedVersion
-    route: str
-    variant: str
-    revision: int | None
-    model: str
-    duration: HistogramCell
-    answers: dict[int, CounterCell] = field(default_factory=dict)
-    headers: dict[str, list[tuple[bytes, bytes]]] = field(default_factory=dict)
-
-    @property
-    def signature(self) -> Signature:
-        """The signature a request must fit."""
-        return self.served.loaded.signature
-
-    def assigned_by(self, *, routing_key: str | None, override: str | None) -> str:
-        """Say why this variant answers.
-
-        Raises: InvalidRequest: the override names no variant of the route.
-        """
-        if self.revision is None:
-            return PINNED
-        if override is not None:
-            if override != self.variant:
-                raise InvalidRequest(f"route '{self.route}' has no variant '{override}', expected '{self.variant}'")
-            return "override"
-        return "random" if routing_key is None else "sticky"
+CANNOT_TAKE = 503
+"""Status of an attempt that a variant did not even begin: not READY, its breaker open, or its queue full."""
 
 
 class Observer(Protocol):
-    """Takes the rows of answered requests; never raises and never waits."""
+    """Takes note of what was answered; about a microsecond, and never raises."""
 
     def record(
         self, key: ModelVersion, role: Literal["primary", "shadow"], inputs: Tensors, outputs: Tensors, rows: int
     ) -> None:
-        """Take the rows of one request after it was answered; the arrays must not be written to afterwards."""
+        """Take the rows of a request that `key` answered."""
+
+
+class Decoded(Protocol):
+    """A request in arrays that fits the signature."""
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """Its tensors by name."""
+
+    @property
+    def rows(self) -> int:
+        """Size of their first axis."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs asked for, all when empty."""
+
+
+class Call:
+    """One request on its way: the variant it was dealt, its place in a queue, its answer.
+
+    Holds a lease on each version that may still answer it, from submit() to finish().
+
+    Attributes:
+        key_hash: Of the routing key where that decided, else NO_KEY.
+        deadline: Monotonic seconds.
+        answer: Resolves when the variant is done; cancel it when the client has gone.
+        reserve: The first variant, while it may still have to answer for a candidate.
+        ticket: Of the candidate's breaker.
+    """
+
+    __slots__ = ("answer", "assignment", "began", "deadline", "endpoint", "key_hash", "request", "reserve", "ticket")
+
+    answer: asyncio.Future[Answer]
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        assignment: Assignment,
+        request: Decoded,
+        *,
+        key_hash: int,
+        began: float,
+        deadline: float,
+    ) -> None:
+        self.endpoint = endpoint
+        self.assignment = assignment
+        self.request = request
+        self.key_hash = key_hash
+        self.began = began
+        self.deadline = deadline
+        self.reserve: ServedVersion | None = None
+        self.ticket: int | None = None
+
+
+class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How one variant does on this replica; a first variant has no breaker."""
+
+    name: str
+    is_ready: bool
+    breaker: BreakerStatus | None
+
+
+class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a route does on this replica; without a split there is no balance."""
+
+    variants: tuple[VariantStatus, ...]
+    balance: BalanceStatus | None
 
 
 class DataPlane:
-    """Resolves names and hands requests to queues.
+    """Resolves names, hands requests to queues and counts what becomes of them."""
 
-    Attributes:
-        observer: Is told of every answered request.
-    """
-
-    def __init__(self, registry: Registry, metrics: Metrics) -> None:
-        self.observer: Observer | None = None
+    def __init__(self, registry: Registry, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
         self._metrics = metrics
-        self._routes: Mapping[str, PublishedRoute] = {}
+        self._clock = clock
+        self._routes: dict[str, PublishedRoute] = {}
         self._routed: dict[str, Endpoint] = {}
         self._pinned: dict[ModelVersion, Endpoint] = {}
+        self._breakers: dict[tuple[str, str, ModelVersion], Breaker] = {}
+        self._balances: dict[tuple[str, Position], SampleBalance] = {}
+        self.observer: Observer | None = None
+        self.routing_key_headers: frozenset[bytes] = frozenset()
+        metrics.gauge("route_revision", self._read_revisions)
+        metrics.gauge("route_weight", self._read_weights)
+        metrics.gauge("variant_breaker_open", self._read_breakers)
+        metrics.gauge("sample_ratio_mismatch", self._read_mismatches)
+
+    # --- what names mean -------------------------------------------------------------------------------
 
     def publish(self, routes: Mapping[str, PublishedRoute]) -> None:
-        """Swap in the routes, and forget endpoints of versions that are no longer served."""
-        self._routes = routes
-        self._routed = {}
+        """Swap in the routes in force, and forget what belongs to routes and versions that are gone."""
+        before, self._routes = self._routes, dict(routes)
         self._pinned = {key: endpoint for key, endpoint in self._pinned.items() if self._is_current(endpoint)}
-        for name, route in routes.items():
-            record = self._registry.record(route.target)
-            if record is not None and record.served is not None:
-                self._routed[name] = self._endpoint(record.served, name, route.variant, route.revision)
+        self._breakers = {key: self._breakers.get(key) or Breaker() for key in _guarded(routes)}
+        self._balances = {
+            key: self._balances.get(key) or SampleBalance(list(published.route.weights_bp.values()))
+            for key, published in (((name, published.position), published) for name, published in routes.items())
+        }
+        endpoints = {name: self._route_endpoint(published) for name, published in routes.items()}
+        self._routed = {name: endpoint for name, endpoint in endpoints.items() if endpoint is not None}
+        self.routing_key_headers = frozenset(
+            published.route.routing_key_header.encode() for published in routes.values()
+        )
+        for name, variant in _variants(before) - _variants(routes):
+            self._metrics.forget_labels(route=name, variant=variant)
 
     def endpoint(self, name: str, version: int | None) -> Endpoint:
         """Return what a request for `name` means now.
@@ -120,46 +163,225 @@ class DataPlane:
         key = ModelVersion(name, version)
         endpoint = self._pinned.get(key)
         if endpoint is None or not self._is_current(endpoint):
-            served = self._registry.served(name, version)
-            endpoint = self._pinned[key] = self._endpoint(served, "", PINNED, None)
+            endpoint = self._pinned[key] = pinned_endpoint(self._registry.served(name, version), self._metrics)
         return endpoint
 
+    def status(self, name: str, now: float) -> RouteStatus:
+        """Show how a route in force does on this replica.
+
+        Args:
+            now: Monotonic seconds.
+        Raises: KeyError: no such route is in force.
+        """
+        published = self._routes[name]
+        balance = self._balances[name, published.position]
+        return RouteStatus(
+            variants=tuple(
+                VariantStatus(
+                    name=variant.name,
+                    is_ready=self._served(variant.model_version) is not None,
+                    breaker=breaker.status(now) if breaker is not None else None,
+                )
+                for variant in published.route.variants
+                for breaker in (self._breakers.get((name, variant.name, variant.model_version)),)
+            ),
+            balance=balance.status() if len(published.route.variants) > 1 else None,
+        )
+
+    # --- one request -----------------------------------------------------------------------------------
+
+    def submit(self, call: Call) -> None:
+        """Queue a request at its variant, or at the first one when its candidate cannot take it.
+
+        Raises: GatewayError: nobody takes it; no lease is held.
+        """
+        target = call.assignment.target
+        if target.breaker is not None:
+            self._submit_guarded(call, target, target.breaker)
+            return
+        if target.served is None:
+            raise target.not_ready()
+        request, batcher = call.request, target.served.batcher
+        call.answer = batcher.submit(request.inputs, request.rows, request.outputs, call.deadline)
+        batcher.acquire()
+
+    def falls_back(self, call: Call) -> bool:
+        """Queue a request anew whose candidate failed: then `answer` is another one, to be waited for as the first.
+
+        To be asked once the answer is done. It happens once at most, and not when the deadline has passed.
+        """
+        reserve = call.reserve
+        if reserve is None or call.answer.cancelled() or not isinstance(call.answer.exception(), InferenceFailed):
+            return False
+        if call.deadline <= self._clock():
+            return False
+        candidate = call.assignment.target
+        self._record(call, candidate, failed=True)
+        self._count_attempt(candidate, 500)
+        self._release(candidate)
+        call.reserve = None
+        call.assignment = call.endpoint.fallback[0]
+        request = call.request
+        try:
+            call.answer = reserve.batcher.submit(request.inputs, request.rows, request.outputs, call.deadline)
+        except GatewayError as exc:
+            call.answer = asyncio.get_running_loop().create_future()
+            call.answer.set_exception(exc)
+        return True
+
+    def finish(self, call: Call, code: int, *, failed: bool | None = None) -> None:
+        """Count the one answer to a request, and let go of the versions that could have given it.
+
+        Args:
+            code: Status of the answer; 499 when the caller has gone.
+            failed: Whether the variant failed by itself; None when the answer says nothing of it.
+        """
+        assignment = call.assignment
+        target = assignment.target
+        self._release(target)
+        if call.reserve is not None:
+            call.reserve.batcher.release()
+            self._record(call, target, failed=failed)
+        self.count_assigned(assignment, code, self._clock() - call.began)
+        balance = call.endpoint.balance
+        if balance is not None and code == 200:
+            if call.key_hash != NO_KEY:
+                if assignment.by == STICKY:
+                    balance.count_key(call.key_hash, assignment.index)
+            elif assignment.by == RANDOM:
+                balance.count_random(assignment.index)
+
+    def count_assigned(self, assignment: Assignment, code: int, seconds: float) -> None:
+        """Count one answer of a variant that was chosen."""
+        target = assignment.target
+        assignment.answered.value += 1
+        (target.attempts.get(code) or self._attempts(target, code)).value += 1
+        (target.answers.get(code) or self._answers(target, code)).value += 1
+        target.duration.observe(seconds)
+
     def count_answer(self, endpoint: Endpoint | None, code: int, seconds: float) -> None:
-        """Count one answer to one caller; without an endpoint the name was not known."""
+        """Count one answer for which no variant was chosen; without an endpoint the name was not known."""
         if endpoint is None:
             self._metrics.counter("requests_total", "", "", "", "", str(code)).add()
             return
-        cell = endpoint.answers.get(code)
-        if cell is None:
-            key = endpoint.served.key
-            labels = (endpoint.route, endpoint.variant, key.model, str(key.version), str(code))
-            cell = endpoint.answers[code] = self._metrics.counter("requests_total", *labels)
-        cell.value += 1
-        endpoint.duration.observe(seconds)
+        target = endpoint.reader
+        (target.answers.get(code) or self._answers(target, code)).value += 1
+        target.duration.observe(seconds)
 
-    def count_rejection(self, endpoint: Endpoint | None, reason: str) -> None:
+    def count_rejection(self, target: Target | None, reason: str) -> None:
         """Count a request that was refused or given up."""
-        model = endpoint.served.key.model if endpoint else ""
-        self._metrics.counter("rejected_total", model, reason).add()
+        self._metrics.counter("rejected_total", target.key.model if target else "", reason).add()
 
-    def _endpoint(self, served: ServedVersion, route: str, variant: str, revision: int | None) -> Endpoint:
-        return Endpoint(
-            served=served,
-            model=str(served.key),
-            route=route,
-            variant=variant,
-            revision=revision,
-            duration=self._metrics.histogram("request_duration_seconds", route, variant),
+    def _submit_guarded(self, call: Call, candidate: Target, breaker: Breaker) -> None:
+        """Queue a request at a candidate that the first variant stands in for."""
+        request = call.request
+        first = call.endpoint.targets[0]
+        refusal: GatewayError = candidate.not_ready()
+        served = candidate.served
+        if served is not None:
+            # Where the first variant is not READY nobody could stand in, so an open breaker would serve nobody.
+            ticket = breaker.admit(self._clock()) if first.served is not None else None
+            if ticket is not None or first.served is None:
+                try:
+                    call.answer = served.batcher.submit(request.inputs, request.rows, request.outputs, call.deadline)
+                except GatewayError as exc:
+                    if ticket is not None:
+                        breaker.abandon(ticket)
+                    if first.served is None or not isinstance(exc, Overloaded):
+                        raise
+                    refusal = exc
+                else:
+                    served.batcher.acquire()
+                    if first.served is not None:
+                        first.served.batcher.acquire()
+                        call.reserve, call.ticket = first.served, ticket
+                    return
+        if first.served is None:
+            raise refusal
+        self._count_attempt(candidate, CANNOT_TAKE)
+        call.assignment = call.endpoint.fallback[0]
+        self.submit(call)
+
+    # --- small things ----------------------------------------------------------------------------------
+
+    def _record(self, call: Call, candidate: Target, *, failed: bool | None) -> None:
+        """Tell the candidate's breaker how the run ended that it admitted."""
+        breaker, ticket = candidate.breaker, call.ticket
+        if breaker is None or ticket is None:
+            return
+        if failed is None:
+            breaker.abandon(ticket)
+            return
+        was_open = breaker.is_open
+        now = self._clock()
+        breaker.record(ticket, failed=failed, now=now)
+        if breaker.is_open is not was_open:
+            status = breaker.status(now)
+            facts = {"route": candidate.route, "variant": candidate.variant, "reason": status.reason}
+            if breaker.is_open:
+                log.warning("variant_breaker_opened", extra=facts | {"retry_in_s": status.retry_in_s})
+            else:
+                log.info("variant_breaker_closed", extra=facts)
+
+    @staticmethod
+    def _release(target: Target) -> None:
+        if target.served is not None:
+            target.served.batcher.release()
+
+    def _count_attempt(self, target: Target, code: int) -> None:
+        (target.attempts.get(code) or self._attempts(target, code)).value += 1
+
+    def _answers(self, target: Target, code: int) -> CounterCell:
+        labels = (target.route, target.variant, target.key.model, str(target.key.version), str(code))
+        cell = target.answers[code] = self._metrics.counter("requests_total", *labels)
+        return cell
+
+    def _attempts(self, target: Target, code: int) -> CounterCell:
+        pinned = not target.route
+        cell = target.attempts[code] = (
+            CounterCell()
+            if pinned
+            else self._metrics.counter("variant_attempts_total", target.route, target.variant, str(code))
         )
+        return cell
+
+    def _route_endpoint(self, published: PublishedRoute) -> Endpoint | None:
+        name = published.route.name
+        served = [self._served(variant.model_version) for variant in published.route.variants]
+        known = self._routed.get(name)
+        if (
+            known is not None
+            and known.published is published
+            and all(target.served is version for target, version in zip(known.targets, served, strict=True))
+        ):
+            return known
+        targets = tuple(
+            Target(
+                route=name,
+                variant=variant.name,
+                key=variant.model_version,
+                model=str(variant.model_version),
+                served=version,
+                breaker=self._breakers.get((name, variant.name, variant.model_version)),
+                duration=self._metrics.histogram("request_duration_seconds", name, variant.name),
+            )
+            for variant, version in zip(published.route.variants, served, strict=True)
+        )
+        return route_endpoint(published, targets, self._balances[name, published.position], self._metrics)
+
+    def _served(self, key: ModelVersion) -> ServedVersion | None:
+        record = self._registry.record(key)
+        return record.served if record is not None else None
 
     def _is_current(self, endpoint: Endpoint) -> bool:
-        record = self._registry.record(endpoint.served.key)
-        return record is not None and record.served is endpoint.served
+        target = endpoint.targets[0]
+        return self._served(target.key) is target.served
 
     def _why_not(self, name: str) -> UnknownModel | NotReady:
-        route = self._routes.get(name)
-        if route is not None:
-            return NotReady(f"route '{name}': {route.target} is not READY")
+        published = self._routes.get(name)
+        if published is not None:
+            behind = " and ".join(dict.fromkeys(str(variant.model_version) for variant in published.route.variants))
+            return NotReady(f"route '{name}': {behind} is not READY")
         records = self._registry.versions(name)
         waiting = [record for record in records if record.state is not VersionState.UNLOADED]
         if waiting:
@@ -167,3 +389,34 @@ class DataPlane:
             reasons = "; ".join(record.reason for record in waiting if record.reason)
             return NotReady(f"model '{name}' has no READY version: {states}{f' ({reasons})' if reasons else ''}")
         return UnknownModel(f"model '{name}' is unloaded" if records else f"no model or route '{name}'")
+
+    # --- what the metrics read -------------------------------------------------------------------------
+
+    def _read_revisions(self) -> list[tuple[Labels, float]]:
+        return [((name,), float(published.revision)) for name, published in self._routes.items()]
+
+    def _read_weights(self) -> list[tuple[Labels, float]]:
+        return [
+            ((name, variant), float(percent(weight_bp)))
+            for name, published in self._routes.items()
+            for variant, weight_bp in published.route.weights_bp.items()
+        ]
+
+    def _read_breakers(self) -> list[tuple[Labels, float]]:
+        return [((route, variant), float(breaker.is_open)) for (route, variant, _), breaker in self._breakers.items()]
+
+    def _read_mismatches(self) -> list[tuple[Labels, float]]:
+        return [((name,), float(balance.status().is_mismatch)) for (name, _), balance in self._balances.items()]
+
+
+def _guarded(routes: Mapping[str, PublishedRoute]) -> list[tuple[str, str, ModelVersion]]:
+    """List who has a breaker: every variant but the first, for as long as its model version stays."""
+    return [
+        (name, variant.name, variant.model_version)
+        for name, published in routes.items()
+        for variant in published.route.variants[1:]
+    ]
+
+
+def _variants(routes: Mapping[str, PublishedRoute]) -> set[tuple[str, str]]:
+    return {(name, variant) for name, published in routes.items() for variant in published.route.weights_bp}

@@ -76,7 +76,13 @@ class ShortCycle(RequestResponseCycle):
             self.compressing.cancel()
 
     def _settle(self, _: object) -> None:
-        response = self.call.settle() if self.call is not None else None
+        call = self.call
+        if call is None:
+            return
+        if call.falls_back():
+            call.answer.add_done_callback(self._settle)
+            return
+        response = call.settle()
         if response is None:
             return
         if response.accept_encoding and len(response.body) >= MIN_BYTES:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from gateway.controlplane import ControlPlane
-from gateway.dataplane import DataPlane, Endpoint
+from gateway.dataplane import DataPlane
+from gateway.endpoints import Endpoint
 from gateway.errors import LoadFailed, ModelInUse, NotReady, UnknownModel
 from gateway.inference.batcher import Answer
 from gateway.inference.registry import Registry, VersionState

@@ -19,6 +19,7 @@ TIERS = (
         "dataplane",
         "controlplane",
         "shadowing",
+        "endpoints",
         "publishing",
         "candidate",
         "staging",

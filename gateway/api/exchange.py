@@ -84,8 +84,11 @@ class Exchange:
         if isinstance(begun, HttpResponse):
             return begun
         try:
-            with contextlib.suppress(Exception):  # settle() answers whatever it was
-                await begun.answer
+            while True:
+                with contextlib.suppress(Exception):  # settle() answers whatever it was
+                    await begun.answer
+                if not begun.falls_back():
+                    break
         finally:
             response = begun.settle()
         if response is None:  # cancelled under us: only a stopping server does that
@@ -179,7 +182,7 @@ class Exchange:
         _allow(method, "GET")
         if action == ["ready"]:
             try:
-                self._dataplane.endpoint(name, version)
+                _ = self._dataplane.endpoint(name, version).served
             except NotReady:
                 return _json({"name": name, "ready": False}, status=503)
             return _json({"name": name, "ready": True})

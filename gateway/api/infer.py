@@ -5,20 +5,28 @@ Waits for nothing itself: a door awaits `answer`, or hangs a callback on it.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import os
 import time
+from collections.abc import Callable
 
 import msgspec
 
 from gateway.api.payload import DecodedRequest, Limits, decode_request
 from gateway.api.problems import CLIENT_CLOSED, REASON, Headers, error_body, extra_headers, status_of
 from gateway.api.v1 import PREDICT, decode_predict, split_verb
-from gateway.dataplane import DataPlane, Endpoint
-from gateway.errors import GatewayError, InferenceFailed, InvalidRequest, UnknownModel, UnknownPath
-from gateway.inference.batcher import Answer
+from gateway.dataplane import Call, DataPlane
+from gateway.endpoints import Assignment, Endpoint
+from gateway.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    GatewayError,
+    InferenceFailed,
+    InvalidRequest,
+    UnknownModel,
+    UnknownPath,
+)
 from gateway.messages import Array, Timings
 from gateway.settings import LimitSettings
 
@@ -30,8 +38,8 @@ _MAX_ID_LENGTH = 128
 _MAX_VERSION_DIGITS = 18
 _HEADERS_READ = frozenset(
     {
+        b"authorization",
         b"x-request-id",
-        b"x-routing-key",
         b"x-gateway-variant",
         b"x-request-timeout-ms",
         b"inference-header-content-length",
@@ -54,76 +62,76 @@ class HttpResponse(msgspec.Struct, frozen=True):
     accept_encoding: bytes = b""
 
 
-class InferCall:
-    """An inference request that waits for its answer, holding a lease on its version.
+class InferCall(Call):
+    """An inference request that waits for its answer.
 
-    Attributes:
-        answer: Resolves when settle() may be called; cancel it when the client has gone.
+    A door waits until `answer` is done, asks falls_back(), waits again if it says so, and then calls settle().
     """
 
-    __slots__ = ("_assigned_by", "_began", "_desk", "_given", "_name", "_request", "_request_id", "answer", "endpoint")
+    __slots__ = ("_desk", "_given", "_name", "decoded", "request_id")
 
     def __init__(
         self,
         desk: InferDesk,
         endpoint: Endpoint,
+        assignment: Assignment,
+        request: DecodedRequest,
         *,
         name: str,
         given: dict[bytes, bytes],
         request_id: bytes,
+        key_hash: int,
         began: float,
-        request: DecodedRequest,
-        assigned_by: str,
-        answer: asyncio.Future[Answer],
+        deadline: float,
     ) -> None:
+        super().__init__(endpoint, assignment, request, key_hash=key_hash, began=began, deadline=deadline)
         self._desk = desk
         self._name = name
         self._given = given
-        self._request_id = request_id
-        self._began = began
-        self._request = request
-        self._assigned_by = assigned_by
-        self.endpoint = endpoint
-        self.answer = answer
+        self.decoded = request
+        self.request_id = request_id
+
+    def falls_back(self) -> bool:
+        """Tell whether the answer is to be waited for once more, because another variant gives it now."""
+        return self.reserve is not None and self._desk.dataplane.falls_back(self)
 
     def settle(self) -> HttpResponse | None:
         """Write and count the answer; None when the client has gone. To be called once, when `answer` is done."""
-        endpoint = self.endpoint
-        endpoint.served.batcher.release()
+        desk = self._desk
         if self.answer.cancelled():
-            self._desk.count(endpoint, CLIENT_CLOSED, self._began, "cancelled")
+            desk.dataplane.finish(self, CLIENT_CLOSED)
+            desk.dataplane.count_rejection(self.assignment.target, "cancelled")
             return None
         try:
             outputs, timings = self.answer.result()
             response = self._encode(outputs, timings)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
-            return self._desk.failure(exc, endpoint, self._request_id, self._began)
-        self._desk.count(endpoint, 200, self._began)
-        observer = self._desk.dataplane.observer
+            return desk.refuse_call(exc, self)
+        desk.dataplane.finish(self, 200, failed=False)
+        observer = desk.dataplane.observer
         if observer is not None:
-            request = self._request
-            observer.record(endpoint.served.key, "primary", request.inputs, outputs, request.rows)
+            request = self.request
+            observer.record(self.assignment.target.key, "primary", request.inputs, outputs, request.rows)
         return response
 
     def _encode(self, outputs: dict[str, Array], timings: Timings) -> HttpResponse:
-        request = self._request
-        endpoint = self.endpoint
-        content, json_length = request.encode(
+        assignment = self.assignment
+        content, json_length = self.decoded.encode(
             outputs,
-            endpoint.signature,
+            self.endpoint.signature,
             model_name=self._name,
-            version=str(endpoint.served.key.version),
-            request_id=self._request_id.decode(),
+            version=str(assignment.target.key.version),
+            request_id=self.request_id.decode(),
         )
         headers = [
             JSON if json_length is None else _BINARY,
             (b"content-length", b"%d" % len(content)),
-            (b"x-request-id", self._request_id),
+            (b"x-request-id", self.request_id),
             (
                 b"server-timing",
                 b"queue;dur=%.3f, inference;dur=%.3f" % (timings.queue_s * 1000, timings.inference_s * 1000),
             ),
-            *_assignment_headers(endpoint, self._assigned_by),
+            *assignment.headers,
         ]
         if json_length is not None:
             headers.append((b"inference-header-content-length", b"%d" % json_length))
@@ -131,14 +139,21 @@ class InferCall:
 
 
 class InferDesk:
-    """Takes inference requests in and writes their answers."""
+    """Takes inference requests in and writes their answers.
+
+    Attributes:
+        may_override: Whether a request with this `authorization` header may choose its variant.
+    """
 
     def __init__(self, dataplane: DataPlane, limits: LimitSettings) -> None:
         self.dataplane = dataplane
+        self.may_override: Callable[[bytes | None], bool] = lambda _: True
         self._limits = limits
         self._payload_limits = Limits(limits.max_json_depth, limits.max_tensor_elements)
         self._id_prefix = os.urandom(6).hex().encode()
         self._ids = itertools.count(1)
+        self._key_headers: frozenset[bytes] = frozenset()
+        self._headers_read = _HEADERS_READ
 
     def begin(self, parts: list[str], headers: Headers, body: bytes) -> InferCall | HttpResponse:
         """Read a POST to an infer path and queue it.
@@ -148,66 +163,91 @@ class InferDesk:
             body: Inflated.
         Returns: The waiting call, or at once the answer that refuses it.
         """
-        began = time.perf_counter()
-        given = {name: value for name, value in headers if name in _HEADERS_READ}
+        began = time.monotonic()
+        dataplane = self.dataplane
+        if dataplane.routing_key_headers is not self._key_headers:  # other routes are in force
+            self._key_headers = dataplane.routing_key_headers
+            self._headers_read = _HEADERS_READ | self._key_headers
+        wanted = self._headers_read
+        given = {name: value for name, value in headers if name in wanted}
         request_id = self.request_id(given.get(b"x-request-id"))
         endpoint: Endpoint | None = None
-        name = ""
+        call: InferCall | None = None
         try:
             name, version = address_of(parts)
-            endpoint = self.dataplane.endpoint(name, version)
+            endpoint = dataplane.endpoint(name, version)
             request = self._decode(parts[1], given, body, endpoint)
-            assigned_by = endpoint.assigned_by(
-                routing_key=_text_of(given.get(b"x-routing-key")) or _routing_key(request),
-                override=_text_of(given.get(b"x-gateway-variant")),
+            override = given.get(b"x-gateway-variant")
+            if override is not None and version is None:
+                self._check_override(given)
+            assignment, key_hash = endpoint.assign(
+                given.get(endpoint.routing_key_header) or _routing_key(request), override
             )
-            answer = endpoint.served.batcher.submit(
-                request.inputs, request.rows, request.outputs, time.monotonic() + self._timeout_s(given, request)
+            call = InferCall(
+                self,
+                endpoint,
+                assignment,
+                request,
+                name=name,
+                given=given,
+                request_id=request_id,
+                key_hash=key_hash,
+                began=began,
+                deadline=began + self._timeout_s(given, request),
             )
+            dataplane.submit(call)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
+            if call is not None:
+                return self._refuse_assigned(exc, call)
             return self.failure(exc, endpoint, request_id, began)
-        endpoint.served.batcher.acquire()
-        return InferCall(
-            self,
-            endpoint,
-            name=name,
-            given=given,
-            request_id=request_id,
-            began=began,
-            request=request,
-            assigned_by=assigned_by,
-            answer=answer,
-        )
+        return call
 
     def _decode(self, protocol: str, given: dict[bytes, bytes], body: bytes, endpoint: Endpoint) -> DecodedRequest:
         """Read a body as the protocol writes it."""
         if protocol == "v1":
-            return decode_predict(body, endpoint.signature, self._payload_limits, model=endpoint.model)
+            return decode_predict(body, endpoint.signature, self._payload_limits, model=endpoint.reader.model)
         length = given.get(b"inference-header-content-length")
         return decode_request(
             body,
             None if length is None else _header_length(length),
             endpoint.signature,
             self._payload_limits,
-            model=endpoint.model,
+            model=endpoint.reader.model,
         )
 
     def failure(
         self, error: Exception, endpoint: Endpoint | None, request_id: bytes, began: float | None = None
     ) -> HttpResponse:
-        """Write and count the answer to a request that failed; what is not our own error is logged as a fault."""
-        if not isinstance(error, GatewayError):
-            log.error("request_crashed", exc_info=error, extra={"request_id": request_id.decode()})
-            error = InferenceFailed(f"the gateway failed ({type(error).__name__}); request id {request_id.decode()}")
-        status = status_of(error)
-        self.count(endpoint, status, began, REASON.get(type(error), "invalid"))
+        """Write and count the answer to a request that failed before it had a variant."""
+        error = _own_error(error, request_id)
+        seconds = 0.0 if began is None else time.monotonic() - began
+        self.dataplane.count_answer(endpoint, status_of(error), seconds)
+        self.dataplane.count_rejection(endpoint.reader if endpoint else None, REASON.get(type(error), "invalid"))
         return error_response(error, request_id)
 
-    def count(self, endpoint: Endpoint | None, code: int, began: float | None, rejected: str = "") -> None:
-        """Count one answer."""
-        self.dataplane.count_answer(endpoint, code, 0.0 if began is None else time.perf_counter() - began)
-        if rejected:
-            self.dataplane.count_rejection(endpoint, rejected)
+    def refuse_call(self, error: Exception, call: InferCall) -> HttpResponse:
+        """Write and count the answer to a call that failed in its variant's hands."""
+        error = _own_error(error, call.request_id)
+        # A caller who gives a variant less time than the server would is no witness of its health.
+        failed = isinstance(error, InferenceFailed) or (
+            isinstance(error, DeadlineExceeded) and time.monotonic() - call.began >= self._limits.request_timeout_s
+        )
+        self.dataplane.finish(call, status_of(error), failed=True if failed else None)
+        return self._refusal(error, call)
+
+    def _refuse_assigned(self, error: Exception, call: InferCall) -> HttpResponse:
+        """Write and count the answer to a call that no queue took."""
+        error = _own_error(error, call.request_id)
+        self.dataplane.count_assigned(call.assignment, status_of(error), time.monotonic() - call.began)
+        return self._refusal(error, call)
+
+    def _refusal(self, error: GatewayError, call: InferCall) -> HttpResponse:
+        self.dataplane.count_rejection(call.assignment.target, REASON.get(type(error), "invalid"))
+        return error_response(error, call.request_id, *call.assignment.headers)
+
+    def _check_override(self, given: dict[bytes, bytes]) -> None:
+        if not self.may_override(given.get(b"authorization")):
+            raise Forbidden("header 'x-gateway-variant': choosing a variant needs a token with the scope 'override'")
 
     def request_id(self, supplied: bytes | None) -> bytes:
         """Echo the caller's id when it may stand in a header and a log line, else make one."""
@@ -265,9 +305,10 @@ def version_in(parts: list[str]) -> int | None:
     return int(digits)
 
 
-def error_response(error: GatewayError, request_id: bytes) -> HttpResponse:
+def error_response(error: GatewayError, request_id: bytes, *headers: tuple[bytes, bytes]) -> HttpResponse:
     """Write an error as every client of the protocol reads it."""
-    return json_response(status_of(error), error_body(error), (b"x-request-id", request_id), *extra_headers(error))
+    said = ((b"x-request-id", request_id), *extra_headers(error), *headers)
+    return json_response(status_of(error), error_body(error), *said)
 
 
 def json_response(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> HttpResponse:
@@ -275,16 +316,12 @@ def json_response(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Ht
     return HttpResponse(status, [JSON, (b"content-length", b"%d" % len(body)), *headers], body)
 
 
-def _assignment_headers(endpoint: Endpoint, assigned_by: str) -> Headers:
-    """Say who answers and why; made once for each endpoint and reason."""
-    headers = endpoint.headers.get(assigned_by)
-    if headers is None:
-        headers = [(b"x-gateway-model", endpoint.model.encode()), (b"x-gateway-assigned-by", assigned_by.encode())]
-        if endpoint.revision is not None:
-            headers.append((b"x-gateway-variant", endpoint.variant.encode()))
-            headers.append((b"x-gateway-revision", b"%d" % endpoint.revision))
-        endpoint.headers[assigned_by] = headers
-    return headers
+def _own_error(error: Exception, request_id: bytes) -> GatewayError:
+    """Return an error of ours as it is; anything else is logged as a fault, and not told."""
+    if isinstance(error, GatewayError):
+        return error
+    log.error("request_crashed", exc_info=error, extra={"request_id": request_id.decode()})
+    return InferenceFailed(f"the gateway failed ({type(error).__name__}); request id {request_id.decode()}")
 
 
 def _header_length(value: bytes) -> int:
@@ -293,12 +330,10 @@ def _header_length(value: bytes) -> int:
     return int(value)
 
 
-def _routing_key(request: DecodedRequest) -> str | None:
+def _routing_key(request: DecodedRequest) -> bytes | None:
     key = request.parameters.get("routing_key")
-    if key is not None and type(key) is not str:
+    if key is None:
+        return None
+    if type(key) is not str:
         raise InvalidRequest("parameter 'routing_key': expected a string")
-    return key
-
-
-def _text_of(value: bytes | None) -> str | None:
-    return value.decode("latin-1") if value is not None else None
+    return key.encode("utf-8", "surrogatepass")

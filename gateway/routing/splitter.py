@@ -138,38 +138,44 @@ class Splitter:
             hashlib.blake2b(HASH_VERSION, digest_size=8, key=shadow_salt(salt, shadow)) for shadow in samples
         )
 
-    def hash_key(self, key: str) -> int:
-        """Hash a routing key to 64 bits; the low bits are independent of the slot."""
+    def hash_key(self, key: str | bytes) -> int:
+        """Hash a routing key to 64 bits; the low bits are independent of the slot.
+
+        Args:
+            key: Text, or its UTF-8 as a header carries it; both hash alike.
+        """
         keyed = self._keyed.copy()
-        keyed.update(key.encode("utf-8", "surrogatepass"))
+        keyed.update(_encoded(key))
         return int.from_bytes(keyed.digest(), "big")
 
     def variant_of_hash(self, key_hash: int) -> int:
         """Find the variant's index by what `hash_key` gave."""
         return self._owners[key_hash * WHOLE_BP >> 64]
 
-    def variant_of(self, key: str) -> int:
+    def variant_of(self, key: str | bytes) -> int:
         """Find the variant's index by key: the same key, the same variant, on every replica."""
-        keyed = self._keyed.copy()
-        keyed.update(key.encode("utf-8", "surrogatepass"))
-        return self._owners[int.from_bytes(keyed.digest(), "big") * WHOLE_BP >> 64]
+        return self._owners[self.hash_key(key) * WHOLE_BP >> 64]
 
     def variant_at(self, draw: float) -> int:
         """Find the variant's index by a random number of [0, 1)."""
         return self._owners[int(draw * WHOLE_BP)]
 
-    def is_sampled(self, shadow: int, key: str) -> bool:
+    def is_sampled(self, shadow: int, key: str | bytes) -> bool:
         """Decide by key whether the shadow sees the request; independent of the split and of other shadows."""
         sample_bp = self._samples[shadow]
         if sample_bp in (0, WHOLE_BP):
             return sample_bp != 0
         keyed = self._shadows_keyed[shadow].copy()
-        keyed.update(key.encode("utf-8", "surrogatepass"))
+        keyed.update(_encoded(key))
         return int.from_bytes(keyed.digest(), "big") * WHOLE_BP >> 64 < sample_bp
 
     def is_sampled_at(self, shadow: int, draw: float) -> bool:
         """Decide by a random number of [0, 1), drawn for this shadow alone."""
         return draw * WHOLE_BP < self._samples[shadow]
+
+
+def _encoded(key: str | bytes) -> bytes:
+    return key if isinstance(key, bytes) else key.encode("utf-8", "surrogatepass")
 
 
 def shadow_salt(salt: bytes, shadow: str) -> bytes:

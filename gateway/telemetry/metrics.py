@@ -32,6 +32,30 @@ SERIES: dict[str, Series] = {
         ("route", "variant", "model", "version", "code"),
         "Answers to callers by status; a pinned version has route '' and variant 'pinned', an unknown name all ''.",
     ),
+    "variant_attempts_total": Series(
+        "counter",
+        ("route", "variant", "code"),
+        "What each variant did by status; a candidate that could not take a request (not READY, breaker open, queue "
+        "full) has 503, one that failed has 500, also where the first variant then answered the caller.",
+    ),
+    "assignments_total": Series(
+        "counter",
+        ("route", "variant", "by"),
+        "Requests by the variant that answered and why: sticky, random, override, or fallback for another's.",
+    ),
+    "route_revision": Series("gauge", ("route",), "Revision of the route that this replica applies."),
+    "route_weight": Series("gauge", ("route", "variant"), "Percent of the traffic that the revision in force gives."),
+    "variant_breaker_open": Series(
+        "gauge",
+        ("route", "variant"),
+        "1 while requests of the variant go to the first one, all or all but probes; the first one has no breaker.",
+    ),
+    "sample_ratio_mismatch": Series(
+        "gauge",
+        ("route",),
+        "1 once the variants' shares of this revision are refuted: distinct keys and keyless requests, tested always-"
+        "validly against the weights.",
+    ),
     "request_duration_seconds": Series(
         "histogram", ("route", "variant"), "From the whole request received to the answer handed to the socket."
     ),
@@ -159,7 +183,10 @@ class Metrics:
 
     def forget(self, model: str, version: str) -> None:
         """Drop every series of a model version that is gone."""
-        gone = {"model": model, "version": version}
+        self.forget_labels(model=model, version=version)
+
+    def forget_labels(self, **gone: str) -> None:
+        """Drop every series that has all of these label values."""
         families: list[tuple[str, dict[Labels, CounterCell] | dict[Labels, HistogramCell]]] = [
             *self._counters.items(),
             *self._histograms.items(),

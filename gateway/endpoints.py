@@ -1,0 +1,211 @@
+"""What a path's name means: the variants behind it and all that a request needs of them, made once per revision.
+
+Decides who answers; never queues, and never changes once it is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import random
+
+from gateway.errors import InvalidRequest, NotReady
+from gateway.inference.registry import ServedVersion
+from gateway.inference.signature import Signature
+from gateway.messages import ModelVersion
+from gateway.routing.balance import SampleBalance
+from gateway.routing.breaker import Breaker
+from gateway.routing.published import PublishedRoute
+from gateway.routing.route import WHOLE_BP
+from gateway.routing.splitter import Splitter
+from gateway.telemetry.metrics import CounterCell, HistogramCell, Metrics
+
+PINNED = "pinned"
+STICKY = "sticky"
+RANDOM = "random"
+OVERRIDE = "override"
+FALLBACK = "fallback"
+
+NO_KEY = -1
+"""Stands where a hash would: the request has no routing key, or the key decided nothing."""
+
+
+@dataclass(eq=False, frozen=True, slots=True, kw_only=True)
+class Target:
+    """One variant of a revision, or a pinned version, ready to be asked.
+
+    Attributes:
+        route, variant: As in the metrics' labels: "" and "pinned" for a pinned version.
+        model: The version as it is written: `fraud:3`.
+        served: None while the version is not READY.
+        breaker: None for a first variant and a pinned version: they have nobody to fall back to.
+        answers: Counters of answers to callers by status.
+        attempts: Counters of what the variant did by status; a pinned version's are in no series.
+    """
+
+    route: str
+    variant: str
+    key: ModelVersion
+    model: str
+    served: ServedVersion | None
+    breaker: Breaker | None
+    duration: HistogramCell
+    answers: dict[int, CounterCell] = field(default_factory=dict)
+    attempts: dict[int, CounterCell] = field(default_factory=dict)
+
+    def not_ready(self) -> NotReady:
+        """Say that the version behind the variant is not READY."""
+        return NotReady(f"route '{self.route}': {self.model} is not READY")
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class Assignment:
+    """A variant, and why it answers.
+
+    Attributes:
+        index: Of the variant in the route.
+        by: sticky, random, override, fallback or pinned.
+        headers: What every answer says of it.
+        answered: Counts the requests that it answered.
+    """
+
+    target: Target
+    index: int
+    by: str
+    headers: list[tuple[bytes, bytes]]
+    answered: CounterCell
+
+
+@dataclass(eq=False, frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What a path's name meant when the request arrived; it stays so until the answer.
+
+    Attributes:
+        published: The revision; None for a pinned version.
+        targets: The variants in the route's order; the first one is the one to fall back to.
+        reader: The target whose signature requests are read with: the first READY one, all have the same.
+        signature: Of the reader.
+        splitter: None where one variant has all the traffic, so that nothing need be hashed or drawn.
+        sole: Index of that variant.
+        balance: Counts who answered; None where there is no split to hold to.
+        sticky, drawn, fallback: Assignments by variant.
+        overrides: Assignments by the name that an override gives.
+    """
+
+    published: PublishedRoute | None
+    targets: tuple[Target, ...]
+    reader: Target
+    signature: Signature
+    routing_key_header: bytes = b""
+    splitter: Splitter | None = None
+    sole: int = 0
+    balance: SampleBalance | None = None
+    pinned: Assignment | None = None
+    sticky: tuple[Assignment, ...] = ()
+    drawn: tuple[Assignment, ...] = ()
+    fallback: tuple[Assignment, ...] = ()
+    overrides: dict[bytes, Assignment] = field(default_factory=dict)
+
+    @property
+    def served(self) -> ServedVersion:
+        """The version that speaks for the name: the first variant's.
+
+        Raises: NotReady: it is not READY, whatever the others are.
+        """
+        first = self.targets[0]
+        if first.served is None:
+            raise first.not_ready()
+        return first.served
+
+    def assign(self, key: bytes | None, override: bytes | None) -> tuple[Assignment, int]:
+        """Choose who answers.
+
+        Args:
+            key: The caller's routing key; None or empty assigns at random.
+            override: Name of the variant that the caller wants.
+        Returns: The assignment, and the key's hash where it decided.
+        Raises: InvalidRequest: the override names no variant of the route.
+        """
+        if self.pinned is not None:
+            return self.pinned, NO_KEY
+        if override is not None:
+            return self._overridden(override), NO_KEY
+        splitter = self.splitter
+        if key:
+            if splitter is None:
+                return self.sticky[self.sole], NO_KEY
+            key_hash = splitter.hash_key(key)
+            return self.sticky[splitter.variant_of_hash(key_hash)], key_hash
+        return self.drawn[self.sole if splitter is None else splitter.variant_at(random())], NO_KEY
+
+    def _overridden(self, name: bytes) -> Assignment:
+        found = self.overrides.get(name)
+        if found is None:
+            route = self.targets[0].route
+            expected = " or ".join(f"'{target.variant}'" for target in self.targets)
+            raise InvalidRequest(f"route '{route}' has no variant '{name.decode('latin-1')}', expected {expected}")
+        return found
+
+
+def route_endpoint(
+    published: PublishedRoute, targets: tuple[Target, ...], balance: SampleBalance | None, metrics: Metrics
+) -> Endpoint | None:
+    """Make the endpoint of a revision; None when none of its variants is READY."""
+    reader = next((target for target in targets if target.served is not None), None)
+    if reader is None or reader.served is None:
+        return None
+    sole = next(
+        (index for index, variant in enumerate(published.route.variants) if variant.weight_bp == WHOLE_BP), None
+    )
+
+    def assignments(by: str) -> tuple[Assignment, ...]:
+        return tuple(
+            _assignment(target, index, by, published.revision, metrics) for index, target in enumerate(targets)
+        )
+
+    return Endpoint(
+        published=published,
+        targets=targets,
+        reader=reader,
+        signature=reader.served.loaded.signature,
+        routing_key_header=published.route.routing_key_header.encode(),
+        splitter=published.splitter if sole is None else None,
+        sole=sole or 0,
+        balance=balance if sole is None else None,
+        sticky=assignments(STICKY),
+        drawn=assignments(RANDOM),
+        fallback=assignments(FALLBACK),
+        overrides={found.target.variant.encode(): found for found in assignments(OVERRIDE)},
+    )
+
+
+def pinned_endpoint(served: ServedVersion, metrics: Metrics) -> Endpoint:
+    """Make the endpoint of one version of a model: no split, no shadow, no revision."""
+    target = Target(
+        route="",
+        variant=PINNED,
+        key=served.key,
+        model=str(served.key),
+        served=served,
+        breaker=None,
+        duration=metrics.histogram("request_duration_seconds", "", PINNED),
+    )
+    headers = [(b"x-gateway-model", target.model.encode()), (b"x-gateway-assigned-by", PINNED.encode())]
+    return Endpoint(
+        published=None,
+        targets=(target,),
+        reader=target,
+        signature=served.loaded.signature,
+        pinned=Assignment(target, 0, PINNED, headers, CounterCell()),  # counted in no series
+    )
+
+
+def _assignment(target: Target, index: int, by: str, revision: int, metrics: Metrics) -> Assignment:
+    headers = [
+        (b"x-gateway-model", target.model.encode()),
+        (b"x-gateway-assigned-by", by.encode()),
+        (b"x-gateway-variant", target.variant.encode()),
+        (b"x-gateway-revision", b"%d" % revision),
+    ]
+    return Assignment(
+        target, index, by, headers, metrics.counter("assignments_total", target.route, target.variant, by)
+    )
