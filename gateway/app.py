@@ -10,11 +10,14 @@ import gc
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.api.admin import admin_app
+from gateway.api.admin_drift import drift_calls
+from gateway.api.admin_models import model_calls, replica_calls
 from gateway.api.asgi import Door
+from gateway.api.auth import AdminAccess
 from gateway.api.exchange import Exchange
 from gateway.controlplane import ControlPlane
 from gateway.dataplane import DataPlane
@@ -67,7 +70,15 @@ class Gateway:
         )
         self.is_draining = False
         self.door = Door(self.exchange, settings.limits, is_draining=lambda: self.is_draining)
-        self.admin: Starlette = admin_app(self.controlplane, self.exchange, self.metrics, self.monitor)
+        self.admin: ASGIApp = admin_app(
+            [
+                *replica_calls(self.controlplane, self.metrics),
+                *model_calls(self.controlplane, self.exchange),
+                *drift_calls(self.monitor),
+            ],
+            AdminAccess(settings.auth, settings.server.admin_host),
+            self.exchange.desk.request_id,
+        )
         self._lag_s = 0.0
         self._lag_task: asyncio.Task[None] | None = None
         self.metrics.gauge("event_loop_lag_seconds", lambda: [((), self._lag_s)])
