@@ -27,7 +27,9 @@ from gateway.inference.repository import Repository
 from gateway.monitoring.exposition import expose_monitor
 from gateway.monitoring.monitor import Monitor
 from gateway.monitoring.webhook import Webhook, http_post
+from gateway.routeplane import RoutePlane
 from gateway.settings import MonitoringSettings, Settings
+from gateway.store.memory_store import MemoryStore
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.store.redis_connection import RedisConnection
 from gateway.store.redis_windows import RedisWindowStore
@@ -55,10 +57,12 @@ class Gateway:
         )
         self.dataplane.observer = self.monitor
         expose_monitor(self.monitor, self.metrics)
+        self._store = MemoryStore()
+        self.routeplane = RoutePlane(self._store, self.registry, self.dataplane.publish)
         self.controlplane = ControlPlane(
             Repository(Path(settings.server.repository), ModelConfig(monitoring=settings.monitoring.model_defaults)),
             self.registry,
-            self.dataplane,
+            self.routeplane,
             self.metrics,
             yardsticks=Yardsticks(self.monitor),
         )
@@ -90,6 +94,8 @@ class Gateway:
         Raises: LoadFailed: the repository cannot be read.
         """
         self._lag_task = asyncio.create_task(self._measure_lag(), name="event-loop-lag")
+        await self._resources.enter_async_context(self._store)
+        await self.routeplane.start()
         await self.controlplane.start()
         if self._redis is not None:
             await self._resources.enter_async_context(self._redis)
@@ -109,6 +115,7 @@ class Gateway:
             self._lag_task.cancel()
             await asyncio.gather(self._lag_task, return_exceptions=True)
         await self.controlplane.stop()
+        await self.routeplane.stop()
         await self.monitor.stop()
         await self._resources.aclose()
         self.exchange.close()

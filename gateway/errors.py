@@ -234,6 +234,10 @@ class UnknownRoute(RequestError):
     """The store holds no route of that name, or not that revision of it."""
 
 
+class PreconditionRequired(RequestError):
+    """The change would overwrite whatever is there: it has to say which revision it means."""
+
+
 class RevisionMismatch(GatewayError):
     """The route is not at the revision the writer expected; nothing was written.
 

@@ -33,6 +33,7 @@ STATUS: dict[type[GatewayError], int] = {
     errors.StoreRegressed: 409,
     errors.InvalidRoute: 422,
     errors.InvalidBaseline: 422,
+    errors.PreconditionRequired: 428,
     errors.InsufficientBaseline: 422,
     errors.UnreadableRevision: 500,
     errors.WindowMismatch: 500,
