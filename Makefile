@@ -8,6 +8,7 @@ UV_VERSION := 0.13.8
 
 # Commands of Debian packages the tests run, as command:package. A line more is all a new server needs.
 SERVERS := \
+	chromium:chromium \
 	promtool:prometheus \
 	redis-server:redis-server
 
@@ -46,8 +47,8 @@ test: servers $(VENV)/test.stamp lint ## Check format, lint and types, run every
 		$(VENV)/bin/coverage report --include=$$file --format=total --fail-under=100 || exit 1; \
 	done
 
-test-core: lint ## The same without Prometheus, Redis and coverage
-	$(VENV)/bin/python -m pytest -m "not prometheus and not redis" $(ARGS)
+test-core: lint ## The same without Chromium, Prometheus, Redis and coverage
+	$(VENV)/bin/python -m pytest -m "not browser and not prometheus and not redis" $(ARGS)
 
 lint: $(VENV)/test.stamp ## Check format, lint and types
 	$(VENV)/bin/ruff format --check

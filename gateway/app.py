@@ -10,14 +10,11 @@ import gc
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from gateway import __version__
 from gateway.api.admin import admin_app
-from gateway.api.admin_drift import drift_calls
-from gateway.api.admin_models import model_calls, replica_calls
 from gateway.api.asgi import Door
-from gateway.api.auth import AdminAccess
 from gateway.api.exchange import Exchange
 from gateway.controlplane import ControlPlane
 from gateway.dataplane import DataPlane
@@ -27,9 +24,7 @@ from gateway.inference.repository import Repository
 from gateway.monitoring.exposition import expose_monitor
 from gateway.monitoring.monitor import Monitor
 from gateway.monitoring.webhook import Webhook, http_post
-from gateway.routeplane import RoutePlane
 from gateway.settings import MonitoringSettings, Settings
-from gateway.store.memory_store import MemoryStore
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.store.redis_connection import RedisConnection
 from gateway.store.redis_windows import RedisWindowStore
@@ -57,12 +52,10 @@ class Gateway:
         )
         self.dataplane.observer = self.monitor
         expose_monitor(self.monitor, self.metrics)
-        self._store = MemoryStore()
-        self.routeplane = RoutePlane(self._store, self.registry, self.dataplane.publish)
         self.controlplane = ControlPlane(
             Repository(Path(settings.server.repository), ModelConfig(monitoring=settings.monitoring.model_defaults)),
             self.registry,
-            self.routeplane,
+            self.dataplane,
             self.metrics,
             yardsticks=Yardsticks(self.monitor),
         )
@@ -74,15 +67,7 @@ class Gateway:
         )
         self.is_draining = False
         self.door = Door(self.exchange, settings.limits, is_draining=lambda: self.is_draining)
-        self.admin: ASGIApp = admin_app(
-            [
-                *replica_calls(self.controlplane, self.metrics),
-                *model_calls(self.controlplane, self.exchange),
-                *drift_calls(self.monitor),
-            ],
-            AdminAccess(settings.auth, settings.server.admin_host),
-            self.exchange.desk.request_id,
-        )
+        self.admin: Starlette = admin_app(self.controlplane, self.exchange, self.metrics, self.monitor)
         self._lag_s = 0.0
         self._lag_task: asyncio.Task[None] | None = None
         self.metrics.gauge("event_loop_lag_seconds", lambda: [((), self._lag_s)])
@@ -94,8 +79,6 @@ class Gateway:
         Raises: LoadFailed: the repository cannot be read.
         """
         self._lag_task = asyncio.create_task(self._measure_lag(), name="event-loop-lag")
-        await self._resources.enter_async_context(self._store)
-        await self.routeplane.start()
         await self.controlplane.start()
         if self._redis is not None:
             await self._resources.enter_async_context(self._redis)
@@ -115,7 +98,6 @@ class Gateway:
             self._lag_task.cancel()
             await asyncio.gather(self._lag_task, return_exceptions=True)
         await self.controlplane.stop()
-        await self.routeplane.stop()
         await self.monitor.stop()
         await self._resources.aclose()
         self.exchange.close()

@@ -18,10 +18,6 @@ TIERS = (
     {
         "dataplane",
         "controlplane",
-        "routeplane",
-        "route_fitness",
-        "routes_in_force",
-        "route_upkeep",
         "shadowing",
         "endpoints",
         "publishing",

@@ -1,0 +1,182 @@
+// Wires the page: what is asked and how often, what the answers mean together, and who draws which part.
+// Holds no rule of its own about routes, drift or rates.
+
+import { Api } from "./api.js";
+import { glance, isStoreDown, needsALook } from "./attention.js";
+import { driftView, DriftDesk } from "./drift.js";
+import { Feeds } from "./feeds.js";
+import { duration, plural, rate, ratio } from "./format.js";
+import { auditView, modelsView, replicasView } from "./inventory.js";
+import { parseMetrics, samplesOf, Traffic } from "./metrics.js";
+import { h, patch } from "./render.js";
+import { RouteDesk } from "./route_desk.js";
+import { routesView } from "./routes.js";
+import { Session } from "./session.js";
+import { shadowsView } from "./shadows.js";
+import { badge, mark, sparkline } from "./shapes.js";
+
+const TICK_MS = 250;
+const LOST_AFTER = 2; // failed readings of /metrics
+const AUDIT = "admin/v1/audit?limit=50";
+const element = (id) => document.getElementById(id);
+
+const api = new Api();
+const feeds = new Feeds(api, answered);
+const session = new Session(api, () => (feeds.forgetAll(), draw()));
+const traffic = new Traffic();
+const driftDesk = new DriftDesk(draw);
+const desk = new RouteDesk(api, { changed: draw, announce, written });
+
+let metrics = new Map();
+let failures = 0;
+let heardAt = 0;
+let isPaused = false;
+let isDrawing = false;
+let known = new Set();
+
+/** What is asked, in seconds between two answers. */
+function wanted() {
+  const paths = new Map([["metrics", 2], ["readyz", 2]]);
+  if (session.isLocked) return paths;
+  paths.set("admin/v1/routes", 2).set("admin/v1/models", 3).set("admin/v1/replicas", 3).set("admin/v1/drift", 3).set(AUDIT, 5);
+  for (const { name, shadows } of routes() ?? []) {
+    if (shadows?.length) paths.set(`admin/v1/routes/${encodeURIComponent(name)}/shadows`, 4);
+    if (desk.at(name)?.kind === "history") paths.set(historyOf(name), 4);
+  }
+  const report = driftDesk.pick(reports());
+  if (report) paths.set(driftDesk.pathOf(report, columns()), 4);
+  return paths;
+}
+
+const routes = () => feeds.get("admin/v1/routes").data?.routes ?? null;
+const reports = () => feeds.get("admin/v1/drift").data?.reports ?? null;
+const historyOf = (name) => `admin/v1/routes/${encodeURIComponent(name)}/history`;
+const columns = () => (window.innerWidth < 560 ? 8 : window.innerWidth < 1000 ? 16 : 30);
+
+function answered(path) {
+  const { status, data, problem } = feeds.get(path);
+  if (path === "metrics") {
+    failures = problem ? failures + 1 : 0;
+    if (!problem) {
+      heardAt = performance.now();
+      metrics = parseMetrics(data);
+      traffic.add(metrics, heardAt / 1000);
+    }
+  } else if (status === 401) {
+    session.lock();
+  }
+  draw();
+}
+
+/** After a write: what it changes is asked for again at once. */
+function written(name) {
+  for (const path of ["admin/v1/routes", "admin/v1/replicas", AUDIT, historyOf(name)]) feeds.forget(path);
+}
+
+function announce(text) {
+  element("announcer").textContent = text;
+}
+
+/** Everything that is known now, for those who draw. */
+function look() {
+  const ready = feeds.get("readyz");
+  const view = {
+    now: Date.now(),
+    metrics,
+    traffic,
+    desk,
+    driftDesk,
+    columns: columns(),
+    isReachable: failures < LOST_AFTER,
+    isReady: ready.data?.ready ?? null,
+    routes: routes(),
+    reports: reports(),
+    models: feeds.get("admin/v1/models").data?.models ?? null,
+    replicas: feeds.get("admin/v1/replicas").data?.replicas ?? null,
+    audit: feeds.get(AUDIT).data?.records ?? null,
+    problems: { routes: feeds.get("admin/v1/routes").problem, models: feeds.get("admin/v1/models").problem, replicas: feeds.get("admin/v1/replicas").problem, drift: feeds.get("admin/v1/drift").problem, audit: feeds.get(AUDIT).problem },
+    shadows: (name) => feeds.get(`admin/v1/routes/${encodeURIComponent(name)}/shadows`),
+    history: (name) => feeds.get(historyOf(name)),
+    driftDetail: (report) => feeds.get(driftDesk.pathOf(report, columns())),
+  };
+  return Object.assign(view, { isStoreDown: isStoreDown(view) });
+}
+
+function draw() {
+  if (isDrawing) return;
+  isDrawing = true;
+  requestAnimationFrame(() => {
+    isDrawing = false;
+    const view = look();
+    drawHead(view);
+    patch(element("figures"), figures(view));
+    patch(element("route-list"), routesView(view));
+    patch(element("shadow-list"), shadowsView(view));
+    patch(element("drift-view"), driftView(view));
+    patch(element("model-list"), modelsView(view));
+    patch(element("replica-list"), replicasView(view));
+    patch(element("audit-list"), auditView(view));
+  });
+}
+
+function drawHead(view) {
+  const version = samplesOf(metrics, "gateway_build_info")[0]?.labels.version;
+  patch(element("where"), h("code", {}, window.location.host), version ? ` ${version}` : "");
+  const [level, text] = isPaused ? ["watch", "paused"] : !view.isReachable ? ["bad", "no answer"] : heardAt ? ["good", "live"] : ["unknown", "connecting"];
+  patch(element("pulse"), badge(level, text));
+  patch(element("banner"), session.isLocked ? h("p", { class: "notice watch" }, badge("watch", "This gateway asks for a token. Metrics and readiness are open, everything else is locked. "), h("button", { type: "button", onclick: () => session.ask() }, "Enter a token")) : null);
+  patch(element("state"), glance(view).map((tile) => h("li", { key: tile.name }, h("a", { class: `tile ${tile.level}`, href: tile.href }, h("span", { class: "label" }, tile.name), h("span", { class: "value" }, mark(tile.level), tile.value), h("span", { class: "detail" }, tile.detail)))));
+  drawAttention(needsALook(view));
+  const bad = needsALook(view).length;
+  document.title = `${bad ? `(${bad}) ` : ""}Console · onnx-gateway`;
+}
+
+function drawAttention(found) {
+  const isKnown = traffic.isReady || session.isLocked;
+  patch(
+    element("attention"),
+    found.length
+      ? h("div", { class: `attention ${found[0].level === "watch" ? "only-watch" : ""}` }, h("h3", {}, "Needs a look"), h("ul", {}, found.map(({ level, text, href }) => h("li", { key: text.replace(/[\d.]+ %/, "") }, mark(level), h("a", { href }, text)))))
+      : isKnown ? h("p", { class: "calm" }, "Nothing needs a look.") : null,
+  );
+  const texts = found.map(({ text }) => text.replace(/[\d.<>]+ %/, "some"));
+  const fresh = texts.filter((text) => !known.has(text));
+  if (fresh.length) announce(`Needs a look: ${fresh.join(". ")}`);
+  known = new Set(texts);
+}
+
+function figures(view) {
+  const recent = traffic.over(10);
+  const series = traffic.series();
+  const waiting = samplesOf(metrics, "gateway_queue_rows").reduce((sum, { value }) => sum + value, 0);
+  const figure = (name, value, values, detail, options) => h("div", { class: "figure", key: name }, h("p", { class: "label" }, name), h("p", { class: "value" }, value), sparkline(values, options), h("p", { class: "detail" }, detail));
+  const isBad = recent && recent.errorRatio > 0.01;
+  return [
+    figure("Requests per second", recent ? rate(recent.rate) : "–", series.map((step) => step.rate), plural(waiting, "row waiting", "rows waiting"), { tone: "tone-0" }),
+    figure("Errors", recent ? ratio(recent.errorRatio ?? 0) : "–", series.map((step) => step.errorRatio ?? 0), "answers with 5xx", { tone: isBad ? "tone-bad" : "tone-0", ceiling: 0.02 }),
+    figure("Median latency", recent ? duration(recent.p50) : "–", series.map((step) => step.p50), "p50, estimated from buckets", { tone: "tone-0" }),
+    figure("Slowest 1 %", recent ? duration(recent.p99) : "–", series.map((step) => step.p99), "p99, estimated from buckets", { tone: "tone-0" }),
+  ];
+}
+
+const THEMES = ["auto", "light", "dark"];
+let theme = "auto";
+element("theme").onclick = () => {
+  theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+  document.documentElement.style.colorScheme = theme === "auto" ? "light dark" : theme;
+  element("theme").textContent = `Theme: ${theme}`;
+};
+
+element("pause").onclick = () => {
+  isPaused = !isPaused;
+  element("pause").textContent = isPaused ? "Go on" : "Pause";
+  element("pause").setAttribute("aria-pressed", String(isPaused));
+  draw();
+};
+
+setInterval(() => {
+  if (!document.hidden && !isPaused) feeds.ask(wanted(), performance.now());
+}, TICK_MS);
+window.addEventListener("resize", draw);
+feeds.ask(wanted(), performance.now());
+draw();
