@@ -10,11 +10,15 @@ import gc
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.api.admin import admin_app
+from gateway.api.admin_drift import drift_calls
+from gateway.api.admin_models import model_calls, replica_calls
 from gateway.api.asgi import Door
+from gateway.api.auth import AdminAccess
+from gateway.api.console import console_routes
 from gateway.api.exchange import Exchange
 from gateway.controlplane import ControlPlane
 from gateway.dataplane import DataPlane
@@ -24,7 +28,9 @@ from gateway.inference.repository import Repository
 from gateway.monitoring.exposition import expose_monitor
 from gateway.monitoring.monitor import Monitor
 from gateway.monitoring.webhook import Webhook, http_post
+from gateway.routeplane import RoutePlane
 from gateway.settings import MonitoringSettings, Settings
+from gateway.store.memory_store import MemoryStore
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.store.redis_connection import RedisConnection
 from gateway.store.redis_windows import RedisWindowStore
@@ -52,10 +58,12 @@ class Gateway:
         )
         self.dataplane.observer = self.monitor
         expose_monitor(self.monitor, self.metrics)
+        self._store = MemoryStore()
+        self.routeplane = RoutePlane(self._store, self.registry, self.dataplane.publish)
         self.controlplane = ControlPlane(
             Repository(Path(settings.server.repository), ModelConfig(monitoring=settings.monitoring.model_defaults)),
             self.registry,
-            self.dataplane,
+            self.routeplane,
             self.metrics,
             yardsticks=Yardsticks(self.monitor),
         )
@@ -67,7 +75,16 @@ class Gateway:
         )
         self.is_draining = False
         self.door = Door(self.exchange, settings.limits, is_draining=lambda: self.is_draining)
-        self.admin: Starlette = admin_app(self.controlplane, self.exchange, self.metrics, self.monitor)
+        self.admin: ASGIApp = admin_app(
+            [
+                *replica_calls(self.controlplane, self.metrics),
+                *model_calls(self.controlplane, self.exchange),
+                *drift_calls(self.monitor),
+                *console_routes(),
+            ],
+            AdminAccess(settings.auth, settings.server.admin_host),
+            self.exchange.desk.request_id,
+        )
         self._lag_s = 0.0
         self._lag_task: asyncio.Task[None] | None = None
         self.metrics.gauge("event_loop_lag_seconds", lambda: [((), self._lag_s)])
@@ -79,6 +96,8 @@ class Gateway:
         Raises: LoadFailed: the repository cannot be read.
         """
         self._lag_task = asyncio.create_task(self._measure_lag(), name="event-loop-lag")
+        await self._resources.enter_async_context(self._store)
+        await self.routeplane.start()
         await self.controlplane.start()
         if self._redis is not None:
             await self._resources.enter_async_context(self._redis)
@@ -98,6 +117,7 @@ class Gateway:
             self._lag_task.cancel()
             await asyncio.gather(self._lag_task, return_exceptions=True)
         await self.controlplane.stop()
+        await self.routeplane.stop()
         await self.monitor.stop()
         await self._resources.aclose()
         self.exchange.close()

@@ -1,6 +1,7 @@
-"""How configuration changes: watches the repository, loads and unloads versions, publishes routes.
+"""Which versions are loaded: watches the repository, loads and unloads, and tells the route plane.
 
-Answers no predictions. All state it changes is swapped whole on the event loop; files are read in loader threads.
+Answers no predictions and changes no route. All state it changes is swapped whole on the event loop; files are read in
+loader threads.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from gateway.dataplane import DataPlane
 from gateway.errors import GatewayError, LoadFailed, ModelInUse, UnknownModel
 from gateway.inference.batcher import Batcher
 from gateway.inference.loader import LoadedVersion, load_version
@@ -32,9 +32,8 @@ from gateway.inference.repository import (
 from gateway.inference.triton_config import TritonModelConfig
 from gateway.inference.triton_execution import IgnoredSetting
 from gateway.messages import ModelVersion
-from gateway.routing.published import PublishedRoute, next_content, published_route
-from gateway.routing.route import automatic_route
-from gateway.store.records import RouteRecord
+from gateway.routeplane import RoutePlane
+from gateway.routing.published import PublishedRoute
 from gateway.telemetry.metrics import Metrics
 from gateway.yardsticks import Yardsticks, prepare_yardstick
 
@@ -71,13 +70,13 @@ class _Memory:
 
 
 class ControlPlane:
-    """The one owner of loads, unloads and routes on this replica."""
+    """The one owner of loads and unloads on this replica."""
 
     def __init__(
         self,
         repository: Repository,
         registry: Registry,
-        dataplane: DataPlane,
+        routeplane: RoutePlane,
         metrics: Metrics,
         *,
         yardsticks: Yardsticks | None = None,
@@ -87,13 +86,12 @@ class ControlPlane:
         self._yardsticks = yardsticks
         self._repository = repository
         self._registry = registry
-        self._dataplane = dataplane
+        self._routeplane = routeplane
         self._metrics = metrics
         self._wall_clock = wall_clock
         self._scan_interval_s = scan_interval_s
         self._loaders = ThreadPoolExecutor(_LOADERS, thread_name_prefix="load")
         self._memory = _Memory()
-        self._routes: dict[str, PublishedRoute] = {}
         self._locks: dict[ModelVersion, asyncio.Lock] = {}
         self._loads: dict[ModelVersion, asyncio.Task[VersionRecord]] = {}
         self._draining: set[asyncio.Task[None]] = set()
@@ -115,17 +113,14 @@ class ControlPlane:
 
     @property
     def routes(self) -> dict[str, PublishedRoute]:
-        """The routes this replica applies, by name."""
-        return dict(self._routes)
+        """The routes this replica serves, by name."""
+        return self._routeplane.in_force()
 
     def is_ready(self) -> bool:
         """Tell whether traffic may come: scanned once, something READY, every route's first variant READY."""
         if self._stopping or not self.first_scan_done.is_set():
             return False
-        return any(record.served for record in self._registry) and all(
-            (record := self._registry.record(_first(published))) is not None and record.served is not None
-            for published in self._routes.values()
-        )
+        return any(record.served for record in self._registry) and self._routeplane.is_ready()
 
     async def start(self) -> None:
         """Scan once, begin the loads, and go on watching."""
@@ -134,6 +129,7 @@ class ControlPlane:
         await self._scan()
         await asyncio.gather(*self._loads.values())
         self.first_scan_done.set()
+        self._review_routes()
         self._watcher = asyncio.create_task(self._watch(), name="repository-watcher")
 
     def begin_stop(self) -> None:
@@ -177,7 +173,7 @@ class ControlPlane:
             if record.state is VersionState.FAILED:
                 failures.append(f"{key}: {record.reason}")
         self._memory.awaited.setdefault(model, set())
-        self._publish_routes()
+        self._review_routes()
         if failures:
             raise LoadFailed("; ".join(failures))
 
@@ -196,11 +192,21 @@ class ControlPlane:
         if self._stopping:
             raise ModelInUse(f"model '{model}': the server is stopping")
         for record in records:
-            self._memory.unwanted.add(record.key)
-            self._memory.wanted.discard(record.key)
+            self._refuse_held(record.key)
+        for record in records:
             async with self._lock(record.key):
+                self._refuse_held(record.key)  # a route may have come while a load was waited for
+                self._memory.unwanted.add(record.key)
+                self._memory.wanted.discard(record.key)
                 self._unload(record.key, "unloaded")
-        self._publish_routes()
+        self._review_routes()
+        await self._routeplane.settle()
+
+    def _refuse_held(self, key: ModelVersion) -> None:
+        holders = self._routeplane.holders(key)
+        if holders:
+            names = ", ".join(f"'{name}'" for name in holders)
+            raise ModelInUse(f"{key} cannot be unloaded: {'route' if len(holders) == 1 else 'routes'} {names} name it")
 
     # --- watching ---------------------------------------------------------------------------------
 
@@ -215,7 +221,8 @@ class ControlPlane:
     async def _scan(self) -> None:
         """Look at the whole repository once, forget what is gone and begin the loads that are due."""
         folders = await self._in_loader(self._repository.scan)
-        routed = {_first(published) for published in self._routes.values()}
+        routed, held = self._routeplane.routed_versions, self._routeplane.held_versions
+        self._memory.unwanted -= held  # an operator unloaded it, and later somebody routed to it
         for record in list(self._registry):
             folder = folders.get(record.key.model)
             if folder is None or record.key.version not in folder.versions:
@@ -231,7 +238,7 @@ class ControlPlane:
                     self._unload(key, "no longer selected by model.toml")
             self._memory.awaited.setdefault(folder.name, selected)
             self._name_ignored(folder)
-        self._publish_routes()
+        self._review_routes()
         for folder in folders.values():
             await self._renew_yardsticks(folder)
 
@@ -314,7 +321,7 @@ class ControlPlane:
             record = VersionRecord(key, VersionState.READY, served=served)
             self._registry.put(record)
             self._load_seconds[key] = loaded.load_s
-            self._publish_routes()
+            self._review_routes()
             if current is not None:
                 self._retire(current)
             log.info(
@@ -361,7 +368,7 @@ class ControlPlane:
             record = VersionRecord(key, VersionState.FAILED, reason)
             log.error("version_failed", extra=facts)
         self._registry.put(record)
-        self._publish_routes()  # the model's route may have waited for this one
+        self._review_routes()  # the model's route may have waited for this one
         return record
 
     def _unload(self, key: ModelVersion, reason: str) -> None:
@@ -370,11 +377,12 @@ class ControlPlane:
         self._memory.tried.pop(key, None)
         if record is None or record.state is VersionState.DRAINING:
             return
+        self._routeplane.release(key)
         if record.served is None:
             self._registry.put(VersionRecord(key, VersionState.UNLOADED, reason))
             return
         self._registry.put(VersionRecord(key, VersionState.DRAINING, reason))
-        self._publish_routes()
+        self._review_routes()
         self._retire(record.served)
 
     def _forget(self, key: ModelVersion) -> None:
@@ -387,6 +395,7 @@ class ControlPlane:
         elif record is not None and record.state is not VersionState.DRAINING and key not in self._loads:
             self._memory.tried.pop(key, None)
             self._registry.remove(key)
+            self._routeplane.release(key)
             if not self._registry.versions(key.model):
                 self._memory.awaited.pop(key.model, None)
             self._metrics.forget(key.model, str(key.version))
@@ -414,21 +423,12 @@ class ControlPlane:
 
     # --- routes -------------------------------------------------------------------------------------------
 
-    def _publish_routes(self) -> None:
-        """Give every model with a READY version a route of its own name, and drop routes whose model has none.
-
-        An automatic route is made once all versions that the model's first scan found are READY or FAILED.
-        """
-        for name in list(self._routes):
-            record = self._registry.record(_first(self._routes[name]))
-            if record is None or record.served is None:
-                del self._routes[name]
+    def _review_routes(self) -> None:
+        """Tell the route plane that versions came or went, and which models' first scan is settled."""
         for name, awaited in self._memory.awaited.items():
             awaited -= {number for number in awaited if not self._is_loading(ModelVersion(name, number))}
-            ready = self._registry.ready_versions(name)
-            if name not in self._routes and ready and not awaited:
-                self._routes[name] = _automatic(name, ready[-1], at=self._wall_clock())
-        self._dataplane.publish(dict(self._routes))
+        settled = frozenset(name for name, awaited in self._memory.awaited.items() if not awaited)
+        self._routeplane.review(settled, is_scanned=self.first_scan_done.is_set())
 
     def _is_loading(self, key: ModelVersion) -> bool:
         record = self._registry.record(key)
@@ -455,28 +455,6 @@ class ControlPlane:
             for record in self._registry
             if record.served is not None
         ]
-
-
-def _first(published: PublishedRoute) -> ModelVersion:
-    return published.route.variants[0].model_version
-
-
-def _automatic(model: str, version: int, *, at: float) -> PublishedRoute:
-    """Make the first revision of a model's own route, kept by no store."""
-    content = next_content(automatic_route(model, version), current=None)
-    return published_route(
-        RouteRecord(
-            name=model,
-            epoch=0,
-            revision=1,
-            content=content,
-            hash=content.hash,
-            action="automatic",
-            actor="",
-            reason="",
-            at=at,
-        )
-    )
 
 
 def _load_changed(

@@ -53,6 +53,30 @@ class Forbidden(RequestError):
     """The caller may not do this here."""
 
 
+class Unauthenticated(RequestError):
+    """The call needs a token, and came with none, or with none that is known."""
+
+
+class MissingScope(RequestError):
+    """The caller's token does not grant what the call needs.
+
+    Attributes:
+        scopes: Any of these would do.
+    """
+
+    def __init__(self, caller: str, scopes: tuple[str, ...]) -> None:
+        super().__init__(f"token '{caller}' may not do this, expected the scope {' or '.join(scopes)}")
+        self.scopes = scopes
+
+
+class ForeignHost(RequestError):
+    """The call names a host that is not this one: a page may have had its own name resolved to this address."""
+
+
+class ForeignOrigin(RequestError):
+    """A web page of another origin made the call."""
+
+
 class TooLarge(RequestError):
     """A body, tensor or request is over its limit."""
 
@@ -208,6 +232,10 @@ class InvalidRoute(RequestError):
 
 class UnknownRoute(RequestError):
     """The store holds no route of that name, or not that revision of it."""
+
+
+class PreconditionRequired(RequestError):
+    """The change would overwrite whatever is there: it has to say which revision it means."""
 
 
 class RevisionMismatch(GatewayError):

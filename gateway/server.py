@@ -63,10 +63,10 @@ def run(settings: Settings) -> None:
     Raises: CannotStart: a listener or the repository cannot be opened.
     """
     server = settings.server
-    if not is_loopback(server.admin_host):
+    if not is_loopback(server.admin_host) and not settings.auth.tokens:
         raise CannotStart(
-            f"--admin-host {server.admin_host}: the admin plane listens off loopback only with tokens, "
-            "which this release does not have; use 127.0.0.1"
+            f"--admin-host {server.admin_host}: the admin plane listens off loopback only with tokens; "
+            "make one with 'gateway token NAME --scope read --scope write', or use 127.0.0.1"
         )
     with (
         _bind(server.host, server.port, "") as data_socket,

@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.errors import WrongUsage, unknown_name
+from gateway.errors import InvalidSetting, WrongUsage, unknown_name
 from gateway.toml_files import Table, convert_table, read_toml
 
 DEFAULT_CONFIG = Path("gateway.toml")
+ADMIN_TOKEN = "GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the variable's name
+"""The variable that holds the command line's own token; no setting of the server."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1)]
@@ -108,12 +110,52 @@ class MonitoringSettings(MonitoringOptions, frozen=True, kw_only=True, forbid_un
         return MonitoringOptions(**{name: getattr(self, name) for name in names})
 
 
+Scope = Literal["read", "write", "abort", "override", "predict"]
+"""What a token may grant."""
+
+TokenName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+HostName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,252}[a-z0-9])?\Z")]
+
+
+class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a token and what it grants; the token itself is nowhere, only its hash.
+
+    Attributes:
+        name: Stands in history and audit; a new token of the same name may be valid beside the old one.
+        sha256: Of the token's characters, hex.
+    """
+
+    name: TokenName
+    sha256: Sha256
+    scopes: Annotated[tuple[Scope, ...], Meta(min_length=1)]
+
+
+class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may do what; without tokens everybody on this machine may do everything.
+
+    Attributes:
+        predict: Whether predictions need a token of the scope `predict`.
+        hosts: Names by which the admin plane is asked, beside localhost and `admin_host`; lower case, without port.
+    """
+
+    tokens: tuple[TokenSettings, ...] = ()
+    predict: bool = False
+    hosts: tuple[HostName, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would leave open who it was."""
+        if len({token.sha256 for token in self.tokens}) < len(self.tokens):
+            raise ValueError("two tokens have the same sha256")
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration; swapped whole, never edited."""
 
     server: ServerSettings = ServerSettings()
     limits: LimitSettings = LimitSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    auth: AuthSettings = AuthSettings()
 
 
 _SECTIONS = {field.name: field.type for field in msgspec.structs.fields(Settings)}
@@ -146,7 +188,10 @@ def load_settings(
     except msgspec.ValidationError as exc:
         text, _, pointer = str(exc).partition(" - at `$.")
         raise WrongUsage(f"--{pointer.rstrip('`').replace('_', '-')}: {text}") from exc
-    return Settings(**(sections | {"server": server})), warnings
+    settings = Settings(**(sections | {"server": server}))
+    if settings.auth.predict and not any("predict" in token.scopes for token in settings.auth.tokens):
+        raise InvalidSetting("auth.predict is true, and no token has the scope 'predict': nobody could predict")
+    return settings, warnings
 
 
 def is_loopback(host: str) -> bool:
@@ -161,7 +206,7 @@ def is_loopback(host: str) -> bool:
 
 def _from_environment(environment: Mapping[str, str]) -> tuple[dict[str, Table], list[str]]:
     """Read `GATEWAY_PORT` and `GATEWAY_LIMITS_MAX_BODY_BYTES`: `[server]` keys go without their section."""
-    known = {"GATEWAY_CONFIG": ("", "")}
+    known = {"GATEWAY_CONFIG": ("", ""), ADMIN_TOKEN: ("", "")}
     for section, struct in _SECTIONS.items():
         for field in msgspec.structs.fields(struct):
             middle = "" if section == "server" else f"{section.upper()}_"

@@ -21,6 +21,8 @@ from gateway.inference.batcher import Answer
 from gateway.inference.registry import Registry, VersionState
 from gateway.inference.repository import INCOMPLETE_AFTER_S, Repository
 from gateway.messages import Array, ModelVersion
+from gateway.routeplane import RoutePlane
+from gateway.store.memory_store import MemoryStore
 from gateway.telemetry.metrics import Metrics
 from tests.support import onnx_models
 from tests.support.repositories import add_version, configure, manifest_of
@@ -41,10 +43,12 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.dataplane = DataPlane(self.registry, self.metrics)
+        self.store = MemoryStore()
+        self.routeplane = RoutePlane(self.store, self.registry, self.dataplane.publish)
         self.controlplane = ControlPlane(
             Repository(self.root),
             self.registry,
-            self.dataplane,
+            self.routeplane,
             self.metrics,
             wall_clock=lambda: time.time() + self.clock_ahead_s,
             scan_interval_s=SCAN_INTERVAL_S,
@@ -89,8 +93,11 @@ class Bench:
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     """Build a control plane on an empty repository, not yet started; stop it in the end."""
     made = Bench(tmp_path)
-    yield made
-    await made.controlplane.stop()
+    async with made.store:
+        await made.routeplane.start()
+        yield made
+        await made.controlplane.stop()
+        await made.routeplane.stop()
 
 
 # --- patience with files that arrive ---------------------------------------------------------------------

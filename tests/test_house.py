@@ -18,6 +18,10 @@ TIERS = (
     {
         "dataplane",
         "controlplane",
+        "routeplane",
+        "route_fitness",
+        "routes_in_force",
+        "route_upkeep",
         "shadowing",
         "endpoints",
         "publishing",

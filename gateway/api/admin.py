@@ -1,94 +1,36 @@
-"""The admin plane: probes, metrics, model states, load and unload, its own description.
+"""The admin plane as an application: every noun's calls behind one gate, and every failure as its address writes it.
 
-Changes nothing itself: every call goes to the control plane.
+Knows no call itself: `admin_*.py` have them, a file for each noun.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
-from gateway.api.admin_drift import drift_routes
-from gateway.api.bodies import limited_body
-from gateway.api.console import console_routes
-from gateway.api.exchange import Exchange
+from gateway.api.auth import AdminAccess
 from gateway.api.infer import HttpResponse
-from gateway.api.openapi import admin_description
-from gateway.api.problems import CLIENT_CLOSED, Headers, error_body, extra_headers, status_of
-from gateway.api.v2 import Json, signature_json
-from gateway.controlplane import ControlPlane
-from gateway.errors import GatewayError, InferenceFailed, UnknownModel
-from gateway.inference.model_config import ModelConfig
-from gateway.inference.registry import VersionRecord
-from gateway.inference.triton_config import TritonModelConfig
-from gateway.monitoring.monitor import Monitor
-from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
-
-Handler = Callable[[Request], Awaitable[Response]]
+from gateway.api.middleware import AdminGate, refusal
+from gateway.api.problems import CLIENT_CLOSED
+from gateway.errors import GatewayError, InferenceFailed, InvalidRequest, MethodNotAllowed, UnknownPath
 
 
-def admin_app(controlplane: ControlPlane, exchange: Exchange, metrics: Metrics, monitor: Monitor) -> Starlette:
-    """Build the admin application."""
+def admin_app(calls: Sequence[BaseRoute], access: AdminAccess, request_id: Callable[[bytes | None], bytes]) -> ASGIApp:
+    """Build the admin application.
 
-    async def livez(_: Request) -> Response:
-        return _json({"live": True})
-
-    async def readyz(_: Request) -> Response:
-        ready = controlplane.is_ready()
-        return _json({"ready": ready}, 200 if ready else 503)
-
-    async def metrics_text(_: Request) -> Response:
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
-
-    async def description(_: Request) -> Response:
-        return _json(admin_description())
-
-    async def models(_: Request) -> Response:
-        registry = controlplane.registry
-        return _json(
-            {
-                "models": [
-                    {"name": name, "versions": [_describe(record) for record in registry.versions(name)]}
-                    for name in registry.models()
-                ]
-            }
-        )
-
-    async def change(request: Request) -> Response:
-        model, digits = request.path_params["model"], request.path_params["version"]
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
-            raise UnknownModel(f"model '{model}' has no version '{digits[:50]}': versions are numbers")
-        version = int(digits)
-        if request.path_params["action"] == "load":
-            await controlplane.load(model, version)
-        else:
-            await controlplane.unload(model, version)
-        return await models(request)
-
-    async def repository(request: Request) -> Response:
-        body = await limited_body(request)
-        rest = request.path_params["rest"].split("/")
-        return _carry(await exchange.answer_repository(request.method, rest, body, may_change=True))
-
-    methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+    Args:
+        calls: Of every noun; the first one that fits an address answers.
+        request_id: Echoes the caller's id where it can be one, else makes one.
+    """
     app = Starlette(
-        routes=[
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics_text),
-            Route("/openapi.json", description),
-            *console_routes(),
-            Route("/admin/v1/models", models),
-            Route("/admin/v1/models/{model}/versions/{version}/{action:str}", _known_actions(change), methods=["POST"]),
-            *drift_routes(monitor),
-            Route("/v2/repository/{rest:path}", repository, methods=methods),
-        ],
+        routes=calls,
         exception_handlers={
             GatewayError: _refuse,
             HTTPException: _not_found,
@@ -97,22 +39,26 @@ def admin_app(controlplane: ControlPlane, exchange: Exchange, metrics: Metrics, 
         },
     )
     app.router.redirect_slashes = False  # no client of the protocol follows redirects
-    return app
+    return AdminGate(app, access, request_id)
 
 
-def _known_actions(handler: Handler) -> Handler:
-    async def checked(request: Request) -> Response:
-        if request.path_params["action"] not in ("load", "unload"):
-            raise HTTPException(404)
-        return await handler(request)
-
-    return checked
+def json_answer(value: object, status: int = 200) -> Response:
+    """Answer with a JSON document."""
+    return Response(orjson.dumps(value), status_code=status, media_type="application/json")
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
+def carried(response: HttpResponse) -> Response:
+    """Carry an answer of the exchange over to this application."""
+    answer = Response(response.body, status_code=response.status)
+    for name, value in response.headers:
+        answer.headers[name.decode("latin-1")] = value.decode("latin-1")
+    return answer
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
     if not isinstance(error, GatewayError):
         raise TypeError(f"expected a GatewayError, got {error!r}")
-    return _carry(HttpResponse(status_of(error), extra_headers(error), error_body(error)))
+    return carried(refusal(error, request.scope))
 
 
 async def _gone(_: Request, __: Exception) -> Response:
@@ -120,71 +66,17 @@ async def _gone(_: Request, __: Exception) -> Response:
 
 
 async def _crashed(request: Request, error: Exception) -> Response:
-    failure = InferenceFailed(f"the gateway failed ({type(error).__name__}) at {request.scope['path'][:200]}")
-    return _carry(HttpResponse(status_of(failure), [], error_body(failure)))
+    failure = InferenceFailed(f"the gateway failed ({type(error).__name__}); its log has the request id")
+    return carried(refusal(failure, request.scope))
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
+    """Write what the router says as one of our own failures."""
     if not isinstance(error, HTTPException):
         raise TypeError(f"expected an HTTPException, got {error!r}")
-    text = f"{request.method} {request.scope['path'][:200]}: {error.detail.lower()}"
-    headers: Headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
-    return _carry(HttpResponse(error.status_code, headers, orjson.dumps({"error": text})))
-
-
-def _carry(response: HttpResponse) -> Response:
-    carried = Response(response.body, status_code=response.status, media_type="application/json")
-    for name, value in response.headers:
-        if name not in (b"content-type", b"content-length"):
-            carried.headers[name.decode("latin-1")] = value.decode("latin-1")
-    return carried
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status_code=status, media_type="application/json")
-
-
-def _describe(record: VersionRecord) -> Json:
-    described: Json = {"version": record.key.version, "state": record.state.value, "reason": record.reason}
-    if record.served is None:
-        return described
-    loaded = record.served.loaded
-    batching, execution = loaded.config.batching, loaded.config.execution
-    return described | {
-        "sha256": loaded.sha256,
-        "providers": list(loaded.sessions[0].providers),
-        "instances": execution.instances,
-        "intra_op_threads": execution.intra_op_threads,
-        "signature": signature_json(loaded.signature),
-        "batching": {
-            "shares_runs": loaded.sharing.shares_runs,
-            "reason": loaded.sharing.reason,
-            "fixed_rows": loaded.sharing.fixed_rows,
-            "max_rows": batching.max_rows,
-            "max_queue_delay_ms": batching.max_queue_delay_ms,
-            "max_queue_rows": batching.max_queue_rows,
-            "queued_rows": record.served.batcher.queued_rows,
-        },
-        "memory": {"file_bytes": loaded.file_bytes, "grown_bytes": loaded.grown_bytes},
-        "load_s": round(loaded.load_s, 6),
-        "manifest": _lineage(record),
-        "warnings": _warnings(loaded.config),
-    }
-
-
-def _warnings(config: ModelConfig) -> list[str]:
-    return [str(setting) for setting in config.ignored] if isinstance(config, TritonModelConfig) else []
-
-
-def _lineage(record: VersionRecord) -> Json | None:
-    manifest = record.served.loaded.manifest if record.served else None
-    if manifest is None:
-        return None
-    return {
-        "created": manifest.created,
-        "data": manifest.data,
-        "source": manifest.source,
-        "metrics": manifest.metrics,
-        "features": manifest.features,
-        "labels": manifest.labels,
-    }
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "").split(", ")
+        return carried(refusal(MethodNotAllowed(request.method, tuple(sorted(allowed))), request.scope))
+    if error.status_code == 404:
+        return carried(refusal(UnknownPath(f"no such path: {request.scope['path'][:200]}"), request.scope))
+    return carried(refusal(InvalidRequest(str(error.detail)), request.scope))

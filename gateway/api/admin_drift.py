@@ -42,7 +42,7 @@ class BaselineReport(msgspec.Struct, frozen=True, kw_only=True):
     declared_at: str
 
 
-def drift_routes(monitor: Monitor) -> list[Route]:
+def drift_calls(monitor: Monitor) -> list[Route]:
     """List the calls."""
 
     async def reports(_: Request) -> Response:

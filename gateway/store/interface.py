@@ -47,15 +47,17 @@ class RouteStore(Protocol):
     Opened and closed as an async context manager. Raises nothing but leaves of `gateway.errors`.
     """
 
-    async def read(self, name: str) -> RouteRecord | None:
+    async def read(self, name: str, *, give_up_at: float | None = None) -> RouteRecord | None:
         """Fetch the route as the store holds it now, None when there is none or it was deleted.
 
+        Args:
+            give_up_at: Loop time after which nobody waits any more; None gives the call 0.9 s. So for every verb.
         Raises:
             StoreUnavailable: no answer in time.
             StoreRegressed: the store holds an older or other route than this replica has obeyed.
         """
 
-    async def write(self, change: RouteChange) -> Written:
+    async def write(self, change: RouteChange, *, give_up_at: float | None = None) -> Written:
         """Make the next revision, if the route is where the change expects it; the same content makes none.
 
         Raises:
@@ -109,3 +111,7 @@ class ReplicaDirectory(Protocol):
         Raises:
             StoreUnavailable: no answer in time.
         """
+
+
+class Store(RouteStore, ReplicaDirectory, Protocol):
+    """Both seams together, as either store has them."""

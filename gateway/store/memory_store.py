@@ -70,12 +70,22 @@ class MemoryStore:
             await asyncio.wait(self._writes)
         self._feed.close()
 
-    async def read(self, name: str) -> RouteRecord | None:
+    async def read(
+        self,
+        name: str,
+        *,
+        give_up_at: float | None = None,  # noqa: ARG002  the protocol's; nobody waits here
+    ) -> RouteRecord | None:
         """See `RouteStore.read`."""
         record = self._state.records.get(name)
         return None if record is None or record.is_deleted else record
 
-    async def write(self, change: RouteChange) -> Written:
+    async def write(
+        self,
+        change: RouteChange,
+        *,
+        give_up_at: float | None = None,  # noqa: ARG002  the protocol's; the disk has no time limit
+    ) -> Written:
         """See `RouteStore.write`. A caller that is cancelled does not undo a write that has begun."""
         write = asyncio.get_running_loop().create_task(self._write(change))
         self._writes.add(write)

@@ -82,14 +82,14 @@ class RedisStore:
     ) -> None:
         await self._resources.aclose()
 
-    async def read(self, name: str) -> RouteRecord | None:
+    async def read(self, name: str, *, give_up_at: float | None = None) -> RouteRecord | None:
         """See `RouteStore.read`."""
-        record = (await self._sound_sight(name, give_up_at=_give_up_at())).record
+        record = (await self._sound_sight(name, give_up_at=give_up_at or _give_up_at())).record
         return None if record is None or record.is_deleted else record
 
-    async def write(self, change: RouteChange) -> Written:
+    async def write(self, change: RouteChange, *, give_up_at: float | None = None) -> Written:
         """See `RouteStore.write`."""
-        give_up_at = _give_up_at()
+        give_up_at = give_up_at or _give_up_at()
         sight = await self._sound_sight(change.name, give_up_at=give_up_at)
         if (same := settle(sight.record, change)) is not None:
             return Written(same, is_new_revision=False)

@@ -63,7 +63,7 @@ class Description:
             assert body == b"", f"{method} {path}: a body where none is declared"
             return
         assert content_type in content, f"{method} {path}: {content_type} is not declared for {status}"
-        if content_type == "application/json":
+        if content_type.endswith("json"):
             faults = list(self.faults(content[content_type]["schema"], json.loads(body)))
             assert not faults, f"{method} {path} {status}: {faults}"
 

@@ -18,7 +18,9 @@ from gateway.dataplane import DataPlane
 from gateway.inference.registry import Registry
 from gateway.inference.repository import Repository
 from gateway.monitoring.monitor import Monitor
+from gateway.routeplane import RoutePlane
 from gateway.settings import LimitSettings
+from gateway.store.memory_store import MemoryStore
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.telemetry.metrics import Metrics
 from gateway.yardsticks import Yardsticks
@@ -98,12 +100,18 @@ async def data_plane(
     registry = Registry()
     dataplane = DataPlane(registry, metrics)
     dataplane.observer = monitor = Monitor(MemoryWindowStore())
-    controlplane = ControlPlane(Repository(repository), registry, dataplane, metrics, yardsticks=Yardsticks(monitor))
+    store = MemoryStore()
+    routeplane = RoutePlane(store, registry, dataplane.publish)
+    controlplane = ControlPlane(Repository(repository), registry, routeplane, metrics, yardsticks=Yardsticks(monitor))
     exchange = Exchange(dataplane, controlplane, limits or LimitSettings(), repository_control=repository_control)
-    await controlplane.start()
-    try:
-        yield Plane(exchange, controlplane, metrics, monitor)
-    finally:
-        await controlplane.stop()
-        await monitor.stop()
-        exchange.close()
+    async with store:
+        await routeplane.start()
+        await controlplane.start()
+        await routeplane.settle()
+        try:
+            yield Plane(exchange, controlplane, metrics, monitor)
+        finally:
+            await controlplane.stop()
+            await routeplane.stop()
+            await monitor.stop()
+            exchange.close()

@@ -38,6 +38,8 @@ def made(kind: type[GatewayError]) -> GatewayError:
         return errors.InvalidBaseline((("/to", "expected a time after 'from'"),))
     if kind is errors.RevisionMismatch:
         return errors.RevisionMismatch("fraud", expected=None, current="1-1-a")
+    if kind is errors.MissingScope:
+        return errors.MissingScope("ci", ("write",))
     if kind is errors.StoreRegressed:
         return errors.StoreRegressed("fraud", "went back", known="1-2-b", stored="1-1-a")
     return kind("fraud:3: because")

@@ -60,7 +60,8 @@ def test_every_refusal_is_one_that_clients_can_read(
 ) -> None:
     answer = gateway.ask_admin(path, method, body)
     assert answer.status == status
-    assert answer.headers["content-type"] == "application/json"
+    is_protocol = path.startswith("/v2/")
+    assert answer.headers["content-type"] == ("application/json" if is_protocol else "application/problem+json")
     assert answer.error
 
 

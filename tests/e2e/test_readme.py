@@ -78,7 +78,11 @@ def test_the_first_answer_is_what_the_readme_says_of_it(gateway: GatewayProcess,
 
 
 def test_the_server_settings_in_the_readme_are_all_there_are_with_their_defaults() -> None:
-    assert tomllib.loads(TOML["# gateway.toml"].text) == msgspec.to_builtins(Settings())
+    defaults: dict[str, dict[str, object]] = msgspec.json.decode(msgspec.json.encode(Settings()))
+    for section in defaults.values():
+        for key in [key for key, value in section.items() if value is None]:
+            del section[key]  # TOML writes it by leaving it out
+    assert tomllib.loads(TOML["# gateway.toml"].text) == defaults
 
 
 def test_the_model_settings_in_the_readme_are_the_defaults() -> None:

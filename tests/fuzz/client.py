@@ -170,9 +170,12 @@ def _is_full_queue(answer: Answer) -> bool:
     return answer.status == 503 and b"queue holds" in answer.body
 
 
+_ERROR_TYPES = {"application/json", "application/problem+json"}
+
+
 def _check_error(answer: Answer, *, is_head: bool) -> None:
-    if answer.headers.get("content-type") != "application/json" or "content-encoding" in answer.headers:
-        raise Unfit(f"an error that is not plain application/json: {answer.headers}")
+    if answer.headers.get("content-type") not in _ERROR_TYPES or "content-encoding" in answer.headers:
+        raise Unfit(f"an error in none of the two forms: {answer.headers}")
     if is_head:
         return
     message = json.loads(answer.body)

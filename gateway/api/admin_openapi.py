@@ -1,0 +1,146 @@
+"""The OpenAPI 3.1 description of the admin plane, noun by noun.
+
+Written beside the code it describes; tests hold every answer they see against it.
+"""
+
+from __future__ import annotations
+
+from gateway.api.admin_schemas import ADMIN
+from gateway.api.auth import OPEN_PATHS, scopes_for
+from gateway.api.openapi import (
+    EVERYWHERE,
+    MODEL,
+    VERSION,
+    document,
+    get,
+    json_form,
+    operation,
+    query,
+    repository_paths,
+)
+from gateway.api.problems import PROBLEM_JSON
+from gateway.api.schemas import Json, ref
+
+_REFUSED = {
+    401: "No token, or none that is known; where there are tokens.",
+    403: "The token lacks the scope, or a page of another site made the call.",
+}
+_PROBLEM: Json = {PROBLEM_JSON: {"schema": ref("Problem")}}
+_TOKEN: Json = {"type": "http", "scheme": "bearer", "description": "As `gateway token` prints it."}
+_CHANGE_ERRORS = {
+    400: "The version cannot be loaded; the detail says why.",
+    404: "No such model or version.",
+    409: "A route names it.",
+}
+
+
+def admin_description() -> Json:
+    """Describe the admin plane."""
+    paths = _replica_paths() | _model_paths() | _drift_paths() | repository_paths({})
+    for path, item in paths.items():
+        for method in item.keys() & {"get", "put", "post", "delete"}:
+            item[method] = _guarded(path, method.upper(), item[method])
+    return document("onnx-gateway admin plane", paths, ADMIN, {"token": _TOKEN})
+
+
+def call(
+    summary: str,
+    form: str = "",
+    errors: dict[int, str] | None = None,
+    *,
+    body: str = "",
+    also: tuple[int, ...] = (),
+) -> Json:
+    """Describe a call below /admin/v1, whose refusals are problem details.
+
+    Args:
+        form: Of the answer; "" for 204 and no body.
+        errors: Beside those that any address may answer.
+        body: Form of what is sent; "" for nothing.
+        also: Statuses of success beside 200.
+    """
+    described = operation(summary, errors or {}, json_form(form) if form else {})
+    responses: Json = described["responses"]  # type: ignore[assignment]  # made a line above
+    if not form:
+        responses["204"] = {"description": "Done."}
+        del responses["200"]
+    for status in also:
+        responses[str(status)] = responses["200"]
+    for status, says in sorted((EVERYWHERE | (errors or {})).items()):
+        # What the listener itself refuses, before anybody read the path, has the data plane's form.
+        forms = _PROBLEM | json_form("Error") if status in EVERYWHERE else _PROBLEM
+        responses[str(status)] = {"description": says, "content": forms}
+    if body:
+        described["requestBody"] = {"required": False, "content": json_form(body)}
+    return described
+
+
+def _replica_paths() -> dict[str, Json]:
+    return {
+        "/livez": {"get": get("Whether the process runs; depends on nothing else", "Live")},
+        "/readyz": {"get": get("Whether traffic may come", "Ready", refusal="Ready")},
+        "/metrics": {"get": operation("Prometheus text", {}, {"text/plain": {"schema": {"type": "string"}}})},
+        "/openapi.json": {"get": get("This description", "Description")},
+        "/console": {"get": operation("A page for people", {}, {"text/html": {"schema": {"type": "string"}}})},
+    }
+
+
+def _model_paths() -> dict[str, Json]:
+    paths: dict[str, Json] = {
+        "/admin/v1/models": {"get": call("Models: states, reasons, signatures, batching, memory", "Models")}
+    }
+    for action in ("load", "unload"):
+        paths[f"/admin/v1/models/{{model}}/versions/{{version}}/{action}"] = {
+            "parameters": [MODEL, VERSION],
+            "post": call(f"{action.capitalize()} a version on this replica", "Models", _CHANGE_ERRORS),
+        }
+    return paths
+
+
+def _drift_paths() -> dict[str, Json]:
+    unknown = {404: "No such version is loaded.", 503: "The store does not answer."}
+    role = query("role", "Rows answered to callers, or seen as a shadow.", {"enum": ["primary", "shadow"]})
+    report = call("The last decided window of a version", "DriftReport", unknown | {400: "A query is wrong."})
+    baseline = call(
+        "Declare the windows of a period in control: later ones are ranked against them, on every replica",
+        "Baseline",
+        unknown | {400: "The body is not JSON.", 422: "No period, or fewer than 200 windows with enough rows in it."},
+        body="BaselinePeriod",
+    )
+    return {
+        "/admin/v1/drift": {"get": call("The state of every version, without its features", "DriftReports")},
+        "/admin/v1/drift/{model}/{version}": {
+            "parameters": [MODEL, VERSION],
+            "get": report
+            | {
+                "parameters": [
+                    role,
+                    query("history", "Adds so many earlier windows, at most 500.", {"type": "integer", "minimum": 0}),
+                    query("counts", "Adds the rows per bin of window and reference.", {"enum": ["false", "true"]}),
+                    query(
+                        "window",
+                        "The last decided one, or the latest complete buckets, which decide nothing.",
+                        {"enum": ["decided", "sliding"]},
+                    ),
+                ]
+            },
+        },
+        "/admin/v1/drift/{model}/{version}/baseline": {
+            "parameters": [MODEL, VERSION],
+            "post": baseline | {"parameters": [role]},
+        },
+    }
+
+
+def _guarded(path: str, method: str, described: object) -> Json:
+    """Add what the gate may answer, and the scopes of which any lets a call in; where there are no tokens none does."""
+    found: Json = dict(described)  # type: ignore[call-overload]  # an operation is an object
+    if path in OPEN_PATHS:
+        return found | {"security": []}
+    if path == "/console":
+        refused = {"403": {"description": "Asked under a name that is not this plane's.", "content": _PROBLEM}}
+        return found | {"responses": found["responses"] | refused, "security": []}  # type: ignore[operator]
+    content = json_form("Error") if path.startswith("/v2/") else _PROBLEM
+    refused = {str(status): {"description": says, "content": content} for status, says in _REFUSED.items()}
+    alternatives = [{"token": [scope]} for scope in sorted(scopes_for(method, path))]
+    return found | {"responses": found["responses"] | refused, "security": [*alternatives, {}]}  # type: ignore[operator]

@@ -1,0 +1,130 @@
+"""The JSON forms of requests and answers on the admin plane, as JSON Schema.
+
+Describes what the others write and read; nothing is checked against it but in the tests.
+"""
+
+from __future__ import annotations
+
+from gateway.api.schemas import COMMON, COUNT, FLAG, NUMBER, TENSORS, TEXT, Json, list_form, object_form
+
+_VERSION_STATE: Json = {"type": "string", "enum": ["LOADING", "READY", "DRAINING", "UNLOADED", "FAILED"]}
+
+_TIME: Json = {"type": "string", "format": "date-time"}
+_STATE: Json = {"type": "string", "enum": ["ok", "insufficient", "watch", "drift"]}
+_MODE: Json = {"type": "string", "enum": ["iid", "calibrated"]}
+_ROLE: Json = {"type": "string", "enum": ["primary", "shadow"]}
+_MEASURES: Json = {"type": "object", "additionalProperties": {"type": ["number", "null"]}}
+_VALUES: Json = {"type": "array", "items": {"type": ["string", "integer", "boolean"]}}
+_DRIFT_WINDOW = object_form({"start": _TIME, "end": _TIME, "rows": COUNT, "attempt": COUNT})
+_DRIFT_FEATURE = object_form(
+    {
+        "name": TEXT,
+        "role": {"type": "string", "enum": ["input", "prediction"]},
+        "kind": {"type": "string", "enum": ["numeric", "categorical"]},
+        "state": _STATE,
+        "rows": COUNT,
+        "p_value": {"type": ["number", "null"], "description": "Before Benjamini-Hochberg."},
+        "statistics": _MEASURES,
+        "w1_is_lower_bound": FLAG,
+        "quality": _MEASURES,
+        "reason": TEXT,
+    },
+    {
+        "bins": object_form(
+            {"reference": list_form(COUNT), "current": list_form(COUNT)},
+            {"edges": list_form({"type": "number"}), "values": _VALUES},
+            description="Rows per bin: of a numeric feature one more than inner edges, of a categorical one a last one "
+            "for all other values.",
+        )
+    },
+)
+_DRIFT_SUMMARY: dict[str, Json] = {
+    "model": TEXT,
+    "version": COUNT,
+    "role": _ROLE,
+    "state": _STATE,
+    "mode": _MODE,
+    "reference": {"type": ["string", "null"]},
+    "window": {"anyOf": [_DRIFT_WINDOW, {"type": "null"}]},
+    "reason": TEXT,
+    "assumptions": list_form(TEXT),
+    "warnings": list_form(TEXT),
+}
+
+ADMIN: dict[str, Json] = COMMON | {
+    "DriftReports": object_form({"reports": list_form(object_form(_DRIFT_SUMMARY))}),
+    "DriftReport": object_form(
+        _DRIFT_SUMMARY | {"features": list_form(_DRIFT_FEATURE)},
+        {
+            "history": list_form(
+                object_form(
+                    {"state": _STATE, "mode": _MODE, "window": _DRIFT_WINDOW, "features": list_form(_DRIFT_FEATURE)}
+                ),
+                description="Newest first.",
+            )
+        },
+    ),
+    "BaselinePeriod": object_form({"from": _TIME, "to": _TIME}),
+    "Baseline": object_form(
+        {"model": TEXT, "version": COUNT, "role": _ROLE, "from": _TIME, "to": _TIME}
+        | {"windows": COUNT, "declared_at": _TIME}
+    ),
+    "Problem": object_form(
+        {
+            "type": {"type": "string", "description": "Stable; urn:onnx-gateway:problem: and the failure's name."},
+            "title": TEXT,
+            "status": COUNT,
+            "detail": {"type": "string", "description": "Who, what was expected, what was got."},
+            "error": {"type": "string", "description": "The detail once more, where the other errors have it."},
+            "instance": {"type": "string", "description": "The path that was asked for."},
+            "request_id": TEXT,
+        },
+        {
+            "errors": list_form(
+                object_form(
+                    {"pointer": {"type": "string", "description": "JSON pointer into the body."}, "detail": TEXT}
+                )
+            ),
+            "etag": {"type": ["string", "null"], "description": "With 412: where the route is; null for nowhere."},
+            "outcome": {
+                "type": "string",
+                "enum": ["not_written", "unknown"],
+                "description": "With 503: whether the change may have been made; when unknown, read again.",
+            },
+            "known": {"type": ["string", "null"], "description": "With 409: the entity tag this replica obeys."},
+            "stored": {"type": ["string", "null"], "description": "With 409: the entity tag the store holds."},
+        },
+        description="Problem details of RFC 9457.",
+    ),
+    "Models": object_form(
+        {
+            "models": list_form(
+                object_form(
+                    {
+                        "name": TEXT,
+                        "versions": list_form(
+                            object_form(
+                                {"version": COUNT, "state": _VERSION_STATE, "reason": TEXT},
+                                {
+                                    "sha256": TEXT,
+                                    "providers": list_form(TEXT),
+                                    "instances": COUNT,
+                                    "intra_op_threads": COUNT,
+                                    "signature": object_form(TENSORS),
+                                    "batching": object_form(
+                                        {"shares_runs": FLAG, "reason": TEXT, "queued_rows": COUNT}
+                                    ),
+                                    "memory": object_form({"file_bytes": COUNT, "grown_bytes": COUNT}),
+                                    "load_s": NUMBER,
+                                    "manifest": {"type": ["object", "null"]},
+                                },
+                                description="What follows the reason is there for READY versions.",
+                            )
+                        ),
+                    }
+                )
+            )
+        }
+    ),
+}
+"""Forms of the admin plane."""

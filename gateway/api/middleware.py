@@ -1,0 +1,93 @@
+"""What every call of the admin plane passes: who is asking, and the headers that every answer owes.
+
+Pure ASGI around the application; knows no route, and lets nobody in itself (`auth.py` decides).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.api.auth import AdminAccess, Caller
+from gateway.api.infer import HttpResponse
+from gateway.api.problems import PROBLEM_JSON, Headers, error_body, extra_headers, problem_body, status_of
+from gateway.errors import GatewayError
+
+log = logging.getLogger(__name__)
+
+CALLER = "gateway.caller"
+"""Where the scope keeps who makes the call."""
+
+_OWED = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+"""Added where an answer does not say otherwise itself."""
+
+
+class AdminGate:
+    """Lets calls in to the application that may come in, and refuses the others before they are routed.
+
+    Args:
+        request_id: Echoes the caller's id where it can be one, else makes one.
+    """
+
+    def __init__(self, app: ASGIApp, access: AdminAccess, request_id: Callable[[bytes | None], bytes]) -> None:
+        self._app = app
+        self._access = access
+        self._request_id = request_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call."""
+        if scope["type"] != "http":
+            return
+        headers: Headers = scope["headers"]
+        supplied = next((value for name, value in headers if name == b"x-request-id"), None)
+        request_id = self._request_id(supplied)
+
+        async def send_owed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given: Headers = list(message.get("headers", ()))
+                names = {name for name, _ in given}
+                owed = [header for header in (*_OWED, (b"x-request-id", request_id)) if header[0] not in names]
+                message = {**message, "headers": given + owed}
+            await send(message)
+
+        try:
+            name = self._access.admit(scope["method"], scope["path"], headers)
+        except GatewayError as exc:
+            scope[CALLER] = Caller("", request_id.decode())
+            facts = {"method": scope["method"], "path": scope["path"][:200], "reason": str(exc)}
+            log.warning("admin_call_refused", extra=facts | {"request_id": request_id.decode()})
+            response = refusal(exc, scope)
+            await send_owed(
+                {"type": "http.response.start", "status": response.status, "headers": response.headers},
+            )
+            await send_owed({"type": "http.response.body", "body": response.body})
+            return
+        scope[CALLER] = Caller(name, request_id.decode())
+        await self._app(scope, receive, send_owed)
+
+
+def caller_of(scope: MutableMapping[str, Any]) -> Caller:
+    """Read who makes the call, as the gate found out."""
+    caller: Caller = scope[CALLER]
+    return caller
+
+
+def refusal(error: GatewayError, scope: MutableMapping[str, Any]) -> HttpResponse:
+    """Write an error as the address writes errors: the protocol's form below /v2, problem details everywhere else."""
+    path: str = scope["path"]
+    if path.startswith("/v2/"):
+        body, media_type = error_body(error), b"application/json"
+    else:
+        body = problem_body(error, instance=path, request_id=caller_of(scope).request_id)
+        media_type = PROBLEM_JSON.encode()
+    head = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
+    return HttpResponse(status_of(error), head + extra_headers(error), body)

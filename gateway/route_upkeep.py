@@ -1,0 +1,193 @@
+"""What a replica does with its routes unasked: follows the store, writes automatic routes, says that it is alive.
+
+Performs no operator's change (`routeplane.py`) and decides not what is served (`routes_in_force.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import msgspec
+
+from gateway.errors import RevisionMismatch, StoreRegressed, StoreUnavailable, UnknownRoute, UnreadableRevision
+from gateway.messages import ModelVersion
+from gateway.routes_in_force import GATEWAY_ACTOR, LocalAbort, RoutesInForce, Standing
+from gateway.routing.edits import apply_abort, changes
+from gateway.routing.published import next_content, published_route
+from gateway.store.interface import RoutePublished, RouteRegressed, Store, StoreEvent, StoreLost, StoreReached
+from gateway.store.records import ReplicaReport, RouteChange, RouteRecord
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+"""How often a replica says that it is alive, and tries again what the store has not taken."""
+HEARING_S = 2.0
+"""What a start waits for at most until the store answers or is known to be away."""
+
+
+class RouteUpkeep:
+    """The tasks behind the routes of one replica; while entered as a context.
+
+    Args:
+        store: Open while this runs.
+        routes: What it keeps in step with the store.
+        report: What the replica says of itself.
+    """
+
+    def __init__(self, store: Store, routes: RoutesInForce, report: ReplicaReport) -> None:
+        self._store = store
+        self._routes = routes
+        self._report = report
+        self._released: set[ModelVersion] = set()
+        self._heard, self._wake = asyncio.Event(), asyncio.Event()
+        self._tending = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.is_reached = False
+        """Whether the store answered when it was asked last."""
+        self.is_tended = False
+        """Whether the routes that ought to be in the store were written once, or it was away."""
+
+    async def start(self) -> None:
+        """Begin to follow, and wait until it is known which routes the store has, or that it is away."""
+        self._tasks.append(asyncio.create_task(self._follow(), name="route-feed"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEARING_S):
+                await self._heard.wait()
+        self._tasks.append(asyncio.create_task(self._keep_tending(), name="route-upkeep"))
+
+    async def stop(self) -> None:
+        """End every task."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Have the routes tended at once."""
+        self._wake.set()
+
+    def own_report(self) -> ReplicaReport:
+        """Say what this replica serves now."""
+        return msgspec.structs.replace(self._report, routes=self._routes.report())
+
+    def release(self, *keys: ModelVersion) -> None:
+        """Let go of the automatic routes to versions that are no longer here."""
+        self._released.update(keys)
+        self.wake()
+
+    # --- following ------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        async for event in self._store.changes():
+            try:
+                self._take(event)
+            except Exception:  # a feed that is no longer read would freeze the routes until a restart
+                log.exception("route_event_failed")
+            self.wake()
+
+    def _take(self, event: StoreEvent) -> None:
+        match event:
+            case RoutePublished(record):
+                self._routes.take(record)
+            case RouteRegressed():
+                self._routes.regress(event)
+            case StoreReached() | StoreLost():
+                self.is_reached = isinstance(event, StoreReached)
+                self._routes.hear()
+                self._heard.set()
+
+    # --- tending --------------------------------------------------------------------------------------
+
+    async def _keep_tending(self) -> None:
+        loop = asyncio.get_running_loop()
+        announced_at = -TICK_S
+        while True:
+            self._wake.clear()
+            try:
+                await self.tend()
+            except Exception:  # as above
+                log.exception("route_upkeep_failed")
+            if loop.time() - announced_at >= TICK_S:
+                announced_at = loop.time()
+                with contextlib.suppress(StoreUnavailable):
+                    await self._store.announce(self.own_report())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._wake.wait()
+
+    async def tend(self) -> None:
+        """Bring the store what it lacks: automatic and configured routes, and aborts that it could not take."""
+        async with self._tending:
+            try:
+                if not self.is_reached:
+                    self.is_tended = True
+                    return
+                for name, abort in self._routes.aborts.items():
+                    await self._hand_in(name, abort)
+                for record, successor in self._routes.automatic_of(frozenset(self._released)):
+                    await self._replace(record, successor)
+                self._released.clear()
+                for name, standing in self._routes.unwritten().items():
+                    await self._create(name, standing)
+            except StoreUnavailable as exc:
+                log.info("route_upkeep_postponed", extra={"reason": str(exc)})
+                self.is_tended = True
+            self.is_tended |= self._routes.is_complete
+
+    async def _create(self, name: str, standing: Standing) -> None:
+        change = RouteChange(
+            name=name,
+            expected=None,
+            content=standing.content,
+            action=standing.action,
+            actor=GATEWAY_ACTOR,
+            reason=standing.route.reason,
+            changes=tuple(changes(None, standing.route)),
+        )
+        # Lost, if somebody else made one; then the store tells which.
+        with contextlib.suppress(RevisionMismatch, StoreRegressed):
+            self._routes.take_own((await self._store.write(change)).record)
+
+    async def _replace(self, record: RouteRecord, successor: Standing | None) -> None:
+        """Point an automatic route elsewhere, or delete it when the model has nothing READY left."""
+        before = published_route(record).route
+        change = RouteChange(
+            name=record.name,
+            expected=record.position,
+            content=None if successor is None else successor.content,
+            action="delete" if successor is None else "automatic",
+            actor=GATEWAY_ACTOR,
+            changes=tuple(changes(before, None if successor is None else successor.route)),
+        )
+        with contextlib.suppress(RevisionMismatch, StoreRegressed, UnknownRoute):
+            self._routes.take_own((await self._store.write(change)).record)
+
+    async def _hand_in(self, name: str, abort: LocalAbort) -> None:
+        """Write an abort that worked here alone over whatever the store holds now."""
+        try:
+            record = await self._store.read(name)
+            if record is None:
+                self._routes.forget_abort(name, abort)
+                return
+            current = published_route(record)
+            wanted = apply_abort(current.route, shadows=abort.removes_shadows, reason=abort.reason)
+            change = RouteChange(
+                name=name,
+                expected=current.position,
+                content=next_content(wanted, current=current),
+                action="abort",
+                actor=abort.actor,
+                reason=abort.reason,
+                request_id=abort.request_id,
+                changes=tuple(changes(current.route, wanted)),
+            )
+            written = await self._store.write(change)
+        except RevisionMismatch:
+            self.wake()
+            return
+        except (StoreRegressed, UnreadableRevision):
+            return  # tried again at every tick, until somebody has adopted the route
+        self._routes.take_own(written.record)
+        self._routes.forget_abort(name, abort)
+        log.warning("local_abort_stored", extra={"route": name, "revision": written.record.revision})

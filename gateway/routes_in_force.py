@@ -1,0 +1,398 @@
+"""The routes that this replica serves: what the store said last, judged against the versions that are READY here.
+
+Synchronous; never asks the store and never writes to it, but says what ought to be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from gateway.errors import UnreadableRevision
+from gateway.inference.registry import Registry, VersionState
+from gateway.messages import ModelVersion
+from gateway.route_fitness import fitness_faults, is_ready, signature_faults, worded
+from gateway.routing.edits import apply_abort
+from gateway.routing.published import PublishedRoute, next_content, published_route
+from gateway.routing.route import Route, automatic_route
+from gateway.store.interface import RouteRegressed
+from gateway.store.records import Action, AppliedRoute, Content, Position, RouteRecord
+
+GATEWAY_ACTOR = "gateway"
+"""Who makes automatic and configured routes."""
+
+UNSTORED_EPOCH = 0
+"""Epoch of a route that is served though the store does not hold it (yet); no store ever gives it."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A route that nobody decided: a model's own, or one of gateway.toml."""
+
+    route: Route
+    action: Action
+
+    @property
+    def content(self) -> Content:
+        """What the store shall hold of it."""
+        return next_content(self.route, current=None)
+
+
+class LocalAbort(msgspec.Struct, frozen=True, kw_only=True):
+    """An abort that works on this replica alone until the store takes it."""
+
+    actor: str
+    reason: str
+    request_id: str
+    removes_shadows: bool
+
+
+class RoutesInForce:
+    """What one replica serves under each name.
+
+    Args:
+        registry: Of this replica.
+        publish: Is told what is served after every change of it, and after every change of the registry.
+        configured: Routes of gateway.toml; each is forgotten once the store is known to have had one of its name.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        publish: Callable[[Mapping[str, PublishedRoute]], None],
+        *,
+        configured: Mapping[str, Route] | None = None,
+    ) -> None:
+        self._registry = registry
+        self._publish = publish
+        self._configured = dict(configured or {})
+        self._told: dict[str, RouteRecord] = {}
+        self._applied: dict[str, PublishedRoute] = {}
+        self._served: dict[str, PublishedRoute] = {}
+        self._reasons: dict[str, str] = {}
+        self._regressed: dict[str, str] = {}
+        self._aborts: dict[str, LocalAbort] = {}
+        self._settled: frozenset[str] = frozenset()
+        self._is_scanned = False
+        self.is_heard = False
+        """Whether the store has answered, or is known to be away: until then nobody knows which routes there are."""
+
+    # --- what is told ---------------------------------------------------------------------------------
+
+    def take(self, record: RouteRecord) -> None:
+        """Obey a record; a deleted one means that the route is gone."""
+        name = record.name
+        self._regressed.pop(name, None)
+        self._configured.pop(name, None)
+        if record.is_deleted:
+            self._told.pop(name, None)
+            self._aborts.pop(name, None)
+        else:
+            self._told[name] = record
+        self._judge(name)
+        self._publish(self.served)
+
+    def take_own(self, record: RouteRecord) -> None:
+        """Obey what this replica has just written, unless something later was told meanwhile."""
+        told = self._told.get(record.name)
+        if told is None or (told.epoch, told.revision) <= (record.epoch, record.revision):
+            self.take(record)
+
+    def regress(self, event: RouteRegressed) -> None:
+        """Note that the store holds something that is not obeyed."""
+        self._regressed[event.name] = event.reason
+
+    def review(self, settled: frozenset[str], *, is_scanned: bool) -> bool:
+        """Judge every route again, since versions came or went; tell whether the first scan has ended just now.
+
+        Args:
+            settled: Models of which every version found by the first scan is READY or FAILED.
+            is_scanned: Whether the first scan of the whole repository and its loads are done.
+        """
+        is_first = is_scanned and not self._is_scanned
+        self._settled, self._is_scanned = settled, is_scanned
+        for name in self._told.keys() | self._served.keys() | settled | self._configured.keys():
+            self._judge(name)
+        self._publish(self.served)
+        return is_first
+
+    def hear(self) -> None:
+        """Note that the store has answered or is away: what it has not told does not exist, for all that is known."""
+        if not self.is_heard:
+            self.is_heard = True
+            self.review(self._settled, is_scanned=self._is_scanned)
+
+    def abort_here(self, name: str, abort: LocalAbort) -> PublishedRoute | None:
+        """Give everything to the first variant on this replica; None when it serves no such route."""
+        earlier = self._aborts.get(name)
+        if earlier is not None and earlier.removes_shadows and not abort.removes_shadows:
+            abort = msgspec.structs.replace(abort, removes_shadows=True)
+        if name in self._applied:
+            self._aborts[name] = abort
+            self._judge(name)
+            self._publish(self.served)
+        return self._served.get(name)
+
+    def forget_abort(self, name: str, abort: LocalAbort) -> None:
+        """Stop aborting here, since the store has taken it or the route is gone; a later abort stays."""
+        if self._aborts.get(name) is abort:
+            del self._aborts[name]
+            self._judge(name)
+            self._publish(self.served)
+
+    # --- what is so -----------------------------------------------------------------------------------
+
+    @property
+    def served(self) -> dict[str, PublishedRoute]:
+        """What this replica serves, by name."""
+        return dict(self._served)
+
+    @property
+    def stored(self) -> list[PublishedRoute]:
+        """The routes as the store told them last and as far as they can be read, by name; else what is served."""
+        names = sorted(self._told.keys() | self._served.keys())
+        return [route for name in names if (route := self.known(name)) is not None]
+
+    @property
+    def aborts(self) -> dict[str, LocalAbort]:
+        """Aborts that the store has not taken yet."""
+        return dict(self._aborts)
+
+    @property
+    def regressed(self) -> dict[str, str]:
+        """Routes of which the store holds something that is not obeyed, and why not."""
+        return dict(self._regressed)
+
+    def told(self, name: str) -> RouteRecord | None:
+        """Find the newest record that the store told, whether or not it is served."""
+        return self._told.get(name)
+
+    def known(self, name: str) -> PublishedRoute | None:
+        """Find a route as it is known without asking: what was told last, or what is served in its place."""
+        record = self._told.get(name)
+        if record is None or name in self._aborts:
+            return self._served.get(name)
+        try:
+            return published_route(record)
+        except UnreadableRevision:
+            return self._served.get(name)
+
+    @property
+    def routed_versions(self) -> frozenset[ModelVersion]:
+        """Every version that a route names, which is therefore loaded."""
+        return frozenset(version for route in self._routes() for version in route.model_versions)
+
+    @property
+    def held_versions(self) -> frozenset[ModelVersion]:
+        """Every version that a route other than an automatic one names."""
+        return frozenset(
+            version
+            for route in self._routes()
+            if not self._is_automatic(route.name)
+            for version in route.model_versions
+        )
+
+    def holders(self, key: ModelVersion) -> list[str]:
+        """Name the routes because of which a version cannot be unloaded."""
+        names = {
+            route.name for route in self._routes() if key in route.model_versions and not self._is_automatic(route.name)
+        }
+        return sorted(names)
+
+    def is_ready(self) -> bool:
+        """Tell whether the first variant of every route is READY."""
+        return self.is_heard and all(
+            is_ready(self._registry, route.route.variants[0].model_version) for route in self._served.values()
+        )
+
+    def report(self) -> dict[str, AppliedRoute]:
+        """Say of each route which revision is served, and why not the newest if it is another."""
+        return {name: self._report(name) for name in sorted(self._told.keys() | self._served.keys())}
+
+    # --- what ought to be written ---------------------------------------------------------------------
+
+    def unwritten(self) -> dict[str, Standing]:
+        """List the routes that are served in want of a stored one, or that replace an automatic one's lost version."""
+        return {
+            name: standing
+            for name, route in self._served.items()
+            if route.epoch == UNSTORED_EPOCH
+            and name not in self._told
+            and (standing := self._standing(name)) is not None
+        }
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the repository was scanned, and every route that ought to be there is in the store."""
+        return self.is_heard and self._is_scanned and not self.unwritten()
+
+    @property
+    def absent_automatic(self) -> list[ModelVersion]:
+        """Versions that an automatic route leads to, and that are not here."""
+        versions = [automatic_version(record) for record in self._told.values()]
+        return [key for key in versions if key is not None and self._is_absent(key)]
+
+    def automatic_of(self, keys: frozenset[ModelVersion]) -> list[tuple[RouteRecord, Standing | None]]:
+        """List the automatic routes whose version is among these and no longer here, each with its successor."""
+        return [
+            (record, self._standing(name))
+            for name, record in self._told.items()
+            if (key := automatic_version(record)) is not None and key in keys and self._is_absent(key)
+        ]
+
+    # --- judging --------------------------------------------------------------------------------------
+
+    def _judge(self, name: str) -> None:
+        applied, reason = self._judged(name)
+        if reason:
+            self._reasons[name] = reason
+        else:
+            self._reasons.pop(name, None)
+        if applied is None:
+            self._applied.pop(name, None)
+            self._served.pop(name, None)
+            return
+        abort = self._aborts.get(name)
+        self._applied[name] = applied
+        self._served[name] = applied if abort is None else aborted(applied, abort)
+
+    def _judged(self, name: str) -> tuple[PublishedRoute | None, str]:
+        """Decide what is served under a name, and say why it is not the newest, or what of it does not work."""
+        record, before = self._told.get(name), self._applied.get(name)
+        if record is None:
+            return self._unstored(name), ""
+        key = automatic_version(record)
+        if key is not None and self._is_scanned and self._is_absent(key):
+            return self._unstored(name), f"{key} is not here"
+        try:
+            route = published_route(record)
+        except UnreadableRevision as exc:
+            return before, str(exc)
+        faults = fitness_faults(route.route, self._registry)
+        if not faults or before is None or before.epoch == UNSTORED_EPOCH or before.position == route.position:
+            return route, worded(faults)  # at a restart a bad candidate blocks nobody
+        if self._first_is_ready(route) and not self._first_is_ready(before):
+            return route, worded(faults)
+        return before, f"revision {route.revision} not applied: {worded(faults)}"
+
+    def _unstored(self, name: str) -> PublishedRoute | None:
+        standing = self._standing(name)
+        if standing is None:
+            return None
+        content = standing.content
+        return published_route(
+            RouteRecord(
+                name=name,
+                epoch=UNSTORED_EPOCH,
+                revision=1,
+                content=content,
+                hash=content.hash,
+                action=standing.action,
+                actor=GATEWAY_ACTOR,
+                reason=standing.route.reason,
+                at=0.0,
+            )
+        )
+
+    def _standing(self, name: str) -> Standing | None:
+        """Find the route that a name has while nobody decided another."""
+        if not self.is_heard:
+            return None
+        configured = self._configured.get(name)
+        if configured is not None:
+            is_first_ready = is_ready(self._registry, configured.variants[0].model_version)
+            is_settled = self._is_scanned and not self._is_loading(configured)
+            if is_first_ready and is_settled and not signature_faults(configured, self._registry):
+                return Standing(configured, "configured")
+            return None
+        ready = self._registry.ready_versions(name)
+        if name not in self._settled or not ready:
+            return None
+        before = self._applied.get(name)
+        kept = None if before is None else _automatic_version_of(before.route)
+        return Standing(
+            automatic_route(name, kept.version if kept is not None and kept.version in ready else ready[-1]),
+            "automatic",
+        )
+
+    def _is_loading(self, route: Route) -> bool:
+        records = [self._registry.record(key) for key in route.model_versions]
+        return any(record is not None and record.state is VersionState.LOADING for record in records)
+
+    def _is_absent(self, key: ModelVersion) -> bool:
+        record = self._registry.record(key)
+        return record is None or record.state in (VersionState.DRAINING, VersionState.UNLOADED)
+
+    def _first_is_ready(self, route: PublishedRoute) -> bool:
+        return is_ready(self._registry, route.route.variants[0].model_version)
+
+    def _is_automatic(self, name: str) -> bool:
+        record = self._told.get(name)
+        if record is not None:
+            return automatic_version(record) is not None
+        served = self._served.get(name)
+        return served is not None and served.epoch == UNSTORED_EPOCH and _automatic_version_of(served.route) is not None
+
+    def _routes(self) -> Iterator[Route]:
+        """Yield the routes that are served and those that were told, since both need their versions."""
+        for route in self._applied.values():
+            yield route.route
+        for record in self._told.values():
+            served = self._applied.get(record.name)
+            if served is None or served.position != record.position:
+                try:
+                    yield published_route(record).route
+                except UnreadableRevision:
+                    continue
+        yield from self._configured.values()
+
+    def _report(self, name: str) -> AppliedRoute:
+        record, applied = self._told.get(name), self._applied.get(name)
+        revision = applied.revision if applied is not None else record.revision if record is not None else 0
+        reason = self._reasons.get(name, "")
+        if (abort := self._aborts.get(name)) is not None:
+            words = f"aborted here by {abort.actor}, the store has not taken it yet"
+            return AppliedRoute(revision, applied=False, reason=words)
+        if name in self._regressed:
+            return AppliedRoute(revision, applied=False, reason=self._regressed[name])
+        position: Position | None = None if applied is None else applied.position
+        if record is None:
+            return AppliedRoute(
+                revision, applied=position is not None, reason=reason or "the store does not hold it yet"
+            )
+        return AppliedRoute(revision, applied=position == record.position, reason=reason)
+
+
+def automatic_version(record: RouteRecord) -> ModelVersion | None:
+    """Tell which version an automatic route leads to; None for a route that somebody decided, at whatever revision."""
+    if record.revision != 1 or record.actor != GATEWAY_ACTOR or record.action not in ("automatic", "seed"):
+        return None
+    try:
+        return _automatic_version_of(published_route(record).route)
+    except UnreadableRevision:
+        return None
+
+
+def _automatic_version_of(route: Route) -> ModelVersion | None:
+    first = route.variants[0]
+    is_own = msgspec.structs.replace(route, reason="") == automatic_route(route.name, first.version)
+    return first.model_version if is_own else None
+
+
+def aborted(route: PublishedRoute, abort: LocalAbort) -> PublishedRoute:
+    """Make the snapshot that a replica serves after an abort that no store has taken; its revision stays."""
+    changed = apply_abort(route.route, shadows=abort.removes_shadows, reason=abort.reason)
+    content = next_content(changed, current=route)
+    return published_route(
+        RouteRecord(
+            name=changed.name,
+            epoch=route.epoch,
+            revision=route.revision,
+            content=content,
+            hash=content.hash,
+            action="abort",
+            actor=abort.actor,
+            reason=abort.reason,
+            at=route.at,
+        )
+    )
