@@ -17,7 +17,7 @@ from gateway.api.admin import admin_app
 from gateway.api.admin_drift import drift_calls
 from gateway.api.admin_models import model_calls, replica_calls
 from gateway.api.asgi import Door
-from gateway.api.auth import AdminAccess
+from gateway.api.auth import AdminAccess, DataAccess
 from gateway.api.console import console_routes
 from gateway.api.exchange import Exchange
 from gateway.controlplane import ControlPlane
@@ -72,6 +72,7 @@ class Gateway:
             self.controlplane,
             settings.limits,
             repository_control=settings.server.repository_control,
+            access=DataAccess(settings.auth, settings.server.host),
         )
         self.is_draining = False
         self.door = Door(self.exchange, settings.limits, is_draining=lambda: self.is_draining)

@@ -48,18 +48,19 @@ class TokenBook:
     def __bool__(self) -> bool:
         return bool(self._known)
 
-    def holder(self, headers: Headers) -> TokenSettings:
-        """Find whose token the request carries.
+    def holder(self, authorization: bytes | None) -> TokenSettings:
+        """Find whose token a request carries.
 
         Every known hash is compared in constant time, whichever fits: how long it takes says nothing.
+        Args:
+            authorization: The header's value.
         Raises: Unauthenticated: no token, or none that is known.
         """
-        given = _values(headers, b"authorization")
-        if not given:
+        if authorization is None:
             raise Unauthenticated("this call needs a token, send it as 'Authorization: Bearer …'")
-        presented = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+        presented = _BEARER.fullmatch(authorization)
         if presented is None:
-            raise Unauthenticated("expected one header 'Authorization: Bearer …'")
+            raise Unauthenticated("expected a header 'Authorization: Bearer …'")
         digest = hashlib.sha256(presented[1]).digest()
         holder = None
         for known, token in self._known:
@@ -102,7 +103,10 @@ class AdminAccess:
         self._check_origin(headers)
         if not self._book:
             return ANONYMOUS
-        holder = self._book.holder(headers)
+        given = _values(headers, b"authorization")
+        if len(given) > 1:
+            raise Unauthenticated("expected one header 'Authorization: Bearer …'")
+        holder = self._book.holder(given[0] if given else None)
         wanted = scopes_for(method, path)
         if not wanted & set(holder.scopes):
             raise MissingScope(holder.name, tuple(sorted(wanted)))
@@ -152,42 +156,43 @@ class DataAccess:
 
     Args:
         host: What its listener was told to listen on.
+    Attributes:
+        needs_token: Whether predictions need a token at all.
     """
 
     def __init__(self, settings: AuthSettings, host: str) -> None:
         self._book = TokenBook(settings.tokens)
         self.needs_token = settings.predict
-        """Whether predictions need a token at all."""
         self._is_open = not settings.tokens and is_loopback(host)
 
-    def check_predict(self, headers: Headers) -> None:
+    def check_predict(self, authorization: bytes | None) -> None:
         """Hold a prediction to its token, where the settings ask for one.
 
         Raises: Unauthenticated, MissingScope.
         """
         if self.needs_token:
-            self._check(headers, "predict")
+            self._check(authorization, "predict")
 
-    def check_change(self, headers: Headers) -> None:
+    def check_change(self, authorization: bytes | None) -> None:
         """Hold a load or unload to the token it would need on the admin plane.
 
         Raises: Unauthenticated, MissingScope.
         """
         if self._book:
-            self._check(headers, "write")
+            self._check(authorization, "write")
 
-    def may_override(self, headers: Headers) -> bool:
+    def may_override(self, authorization: bytes | None) -> bool:
         """Tell whether the caller may choose the variant: on loopback without tokens everybody, else the scope."""
         if self._is_open:
             return True
         try:
-            self._check(headers, "override")
+            self._check(authorization, "override")
         except (Unauthenticated, MissingScope):
             return False
         return True
 
-    def _check(self, headers: Headers, scope: Scope) -> None:
-        holder = self._book.holder(headers)
+    def _check(self, authorization: bytes | None, scope: Scope) -> None:
+        holder = self._book.holder(authorization)
         if scope not in holder.scopes:
             raise MissingScope(holder.name, (scope,))
 
@@ -222,3 +227,7 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+OPEN = DataAccess(AuthSettings(), "localhost")
+"""The rules where the settings say nothing: everything is open."""

@@ -15,6 +15,7 @@ import msgspec
 import orjson
 
 from gateway.api import v1, v2
+from gateway.api.auth import OPEN, DataAccess
 from gateway.api.compression import MIN_BYTES, choose_encoding, deflate, inflate
 from gateway.api.infer import (
     HttpResponse,
@@ -26,7 +27,7 @@ from gateway.api.infer import (
     version_in,
 )
 from gateway.api.openapi import data_description
-from gateway.api.problems import REASON, Headers, status_of
+from gateway.api.problems import REASON, Headers, header_value, status_of
 from gateway.controlplane import ControlPlane
 from gateway.dataplane import DataPlane
 from gateway.errors import (
@@ -53,12 +54,19 @@ class Exchange:
     """Answers every request of the data plane."""
 
     def __init__(
-        self, dataplane: DataPlane, controlplane: ControlPlane, limits: LimitSettings, *, repository_control: bool
+        self,
+        dataplane: DataPlane,
+        controlplane: ControlPlane,
+        limits: LimitSettings,
+        *,
+        repository_control: bool,
+        access: DataAccess = OPEN,
     ) -> None:
         self._dataplane = dataplane
         self._controlplane = controlplane
         self._limits = limits
-        self.desk = InferDesk(dataplane, limits)
+        self._access = access
+        self.desk = InferDesk(dataplane, limits, access)
         self._repository_control = repository_control
         self._compressors = ThreadPoolExecutor(1, thread_name_prefix="zlib")
 
@@ -72,10 +80,11 @@ class Exchange:
         parts = path.split("/")
         try:
             if not is_infer(parts):
-                return await self._route(method, parts, body)
+                return await self._route(method, parts, headers, body)
             _allow(method, "POST")
-            encoding = next((value for name, value in headers if name == b"content-encoding"), b"")
+            encoding = header_value(headers, b"content-encoding")
             if encoding:
+                self._access.check_predict(header_value(headers, b"authorization"))
                 self._dataplane.endpoint(*address_of(parts))  # an unknown name is the first thing to say
                 body = await self._inflate(body, encoding)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
@@ -112,7 +121,7 @@ class Exchange:
 
     def refuse(self, error: Exception, headers: Headers, *, path: str = "") -> HttpResponse:
         """Answer with an error; with the path of an inference request, or as a fault of ours, it is also counted."""
-        supplied = next((value for name, value in headers if name == b"x-request-id"), None)
+        supplied = header_value(headers, b"x-request-id")
         if is_infer(path.split("/")) or not isinstance(error, GatewayError):
             return self.desk.failure(error, None, self.desk.request_id(supplied))
         return error_response(error, self.desk.request_id(supplied))
@@ -135,7 +144,7 @@ class Exchange:
 
     # --- everything else ----------------------------------------------------------------------------
 
-    async def _route(self, method: str, parts: list[str], body: bytes) -> HttpResponse:
+    async def _route(self, method: str, parts: list[str], headers: Headers, body: bytes) -> HttpResponse:
         match parts[1:]:
             case ["v2"] | ["v2", ""]:
                 _allow(method, "GET")
@@ -164,11 +173,16 @@ class Exchange:
                 _allow(method, "GET")
                 return _json({"status": "alive"})
             case ["v2", "repository", *rest]:
-                return await self.answer_repository(method, rest, body, may_change=self._repository_control)
+                return await self.answer_repository(method, rest, body, may_change=self._may_change(rest, headers))
             case ["v2", "systemsharedmemory" | "cudasharedmemory", *_]:
                 raise NotSupported("shared memory is not supported; send tensors in the body")
             case _:
                 raise UnknownPath(f"no such path: {'/'.join(parts)[:200]}")
+
+    def _may_change(self, rest: list[str], headers: Headers) -> bool:
+        if self._repository_control and rest[-1] in ("load", "unload"):
+            self._access.check_change(header_value(headers, b"authorization"))
+        return self._repository_control
 
     def _model(self, method: str, parts: list[str]) -> HttpResponse:
         """Answer what stands below /v2/models/{m}[/versions/{v}]."""

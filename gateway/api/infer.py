@@ -9,10 +9,10 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable
 
 import msgspec
 
+from gateway.api.auth import DataAccess
 from gateway.api.payload import DecodedRequest, Limits, decode_request
 from gateway.api.problems import CLIENT_CLOSED, REASON, Headers, error_body, extra_headers, status_of
 from gateway.api.v1 import PREDICT, decode_predict, split_verb
@@ -139,15 +139,11 @@ class InferCall(Call):
 
 
 class InferDesk:
-    """Takes inference requests in and writes their answers.
+    """Takes inference requests in and writes their answers."""
 
-    Attributes:
-        may_override: Whether a request with this `authorization` header may choose its variant.
-    """
-
-    def __init__(self, dataplane: DataPlane, limits: LimitSettings) -> None:
+    def __init__(self, dataplane: DataPlane, limits: LimitSettings, access: DataAccess) -> None:
         self.dataplane = dataplane
-        self.may_override: Callable[[bytes | None], bool] = lambda _: True
+        self._access = access
         self._limits = limits
         self._payload_limits = Limits(limits.max_json_depth, limits.max_tensor_elements)
         self._id_prefix = os.urandom(6).hex().encode()
@@ -174,6 +170,8 @@ class InferDesk:
         endpoint: Endpoint | None = None
         call: InferCall | None = None
         try:
+            if self._access.needs_token:
+                self._access.check_predict(given.get(b"authorization"))
             name, version = address_of(parts)
             endpoint = dataplane.endpoint(name, version)
             request = self._decode(parts[1], given, body, endpoint)
@@ -246,7 +244,7 @@ class InferDesk:
         return error_response(error, call.request_id, *call.assignment.headers)
 
     def _check_override(self, given: dict[bytes, bytes]) -> None:
-        if not self.may_override(given.get(b"authorization")):
+        if not self._access.may_override(given.get(b"authorization")):
             raise Forbidden("header 'x-gateway-variant': choosing a variant needs a token with the scope 'override'")
 
     def request_id(self, supplied: bytes | None) -> bytes:

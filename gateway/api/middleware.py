@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.auth import AdminAccess, Caller
 from gateway.api.infer import HttpResponse
-from gateway.api.problems import PROBLEM_JSON, Headers, error_body, extra_headers, problem_body, status_of
+from gateway.api.problems import PROBLEM_JSON, Headers, error_body, extra_headers, header_value, problem_body, status_of
 from gateway.errors import GatewayError
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,7 @@ class AdminGate:
         if scope["type"] != "http":
             return
         headers: Headers = scope["headers"]
-        supplied = next((value for name, value in headers if name == b"x-request-id"), None)
-        request_id = self._request_id(supplied)
+        request_id = self._request_id(header_value(headers, b"x-request-id"))
 
         async def send_owed(message: Message) -> None:
             if message["type"] == "http.response.start":

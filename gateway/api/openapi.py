@@ -19,6 +19,8 @@ EVERYWHERE = {
 _UNKNOWN = {404: "No such model or version, or unloaded.", 503: "Known but not READY."}
 _INFER_ERRORS = _UNKNOWN | {
     400: "The request is wrong.",
+    401: "Predictions need a token here, and there was none, or none that is known.",
+    403: "The token lacks the scope, or the caller may not choose the variant.",
     413: "The body, a tensor, or more rows than the queue can ever hold.",
     415: "The content encoding is neither gzip nor deflate.",
     500: "The model failed on these inputs.",
@@ -46,7 +48,12 @@ def data_description() -> Json:
         "/": {"get": get("Whether the process runs, as KServe's v1 client asks", "Alive")},
         "/v1/models": {"get": get("Names that can be asked for", "ModelNames")},
         "/openapi.json": {"get": get("This description", "Description")},
-        **repository_paths({403: "Switched off here; use the admin port."}),
+        **repository_paths(
+            {
+                401: "Where there are tokens: none, or none that is known.",
+                403: "Switched off here; use the admin port. Or the token lacks the scope.",
+            }
+        ),
     }
     for pinned, parameters in (("", [MODEL]), ("/versions/{version}", [MODEL, VERSION])):
         v2, v1 = f"/v2/models/{{model}}{pinned}", f"/v1/models/{{model}}{pinned}"

@@ -84,6 +84,11 @@ _MAX_TEXT = 2000
 Headers = list[tuple[bytes, bytes]]
 
 
+def header_value(headers: Headers, name: bytes) -> bytes | None:
+    """Find a header's first value."""
+    return next((value for given, value in headers if given == name), None)
+
+
 def status_of(error: GatewayError) -> int:
     """Return the HTTP status of a failure."""
     return STATUS[type(error)]

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.api.auth import OPEN, DataAccess
 from gateway.api.exchange import Exchange
 from gateway.api.openapi import data_description
 from gateway.controlplane import ControlPlane
@@ -93,7 +94,11 @@ class Plane:
 
 @asynccontextmanager
 async def data_plane(
-    repository: Path, *, limits: LimitSettings | None = None, repository_control: bool = False
+    repository: Path,
+    *,
+    limits: LimitSettings | None = None,
+    repository_control: bool = False,
+    access: DataAccess = OPEN,
 ) -> AsyncIterator[Plane]:
     """Load a repository and take requests until the end of the block."""
     metrics = Metrics()
@@ -103,7 +108,9 @@ async def data_plane(
     store = MemoryStore()
     routeplane = RoutePlane(store, registry, dataplane.publish)
     controlplane = ControlPlane(Repository(repository), registry, routeplane, metrics, yardsticks=Yardsticks(monitor))
-    exchange = Exchange(dataplane, controlplane, limits or LimitSettings(), repository_control=repository_control)
+    exchange = Exchange(
+        dataplane, controlplane, limits or LimitSettings(), repository_control=repository_control, access=access
+    )
     async with store:
         await routeplane.start()
         await controlplane.start()

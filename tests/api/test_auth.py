@@ -225,7 +225,7 @@ def test_the_scheme_may_be_written_as_one_likes() -> None:
 def test_no_refusal_repeats_the_token() -> None:
     for auth in (TOKENS.tokens, ()):
         with pytest.raises(Unauthenticated) as caught:
-            TokenBook(auth).holder(headers(bearer="a-secret"))
+            TokenBook(auth).holder(b"Bearer a-secret")
         assert "a-secret" not in str(caught.value)
 
 
@@ -236,24 +236,28 @@ def test_what_nobody_thought_of_needs_write() -> None:
 # --- the data plane -----------------------------------------------------------------------------------
 
 
+def given(bearer: str) -> bytes | None:
+    return f"Bearer {bearer}".encode() if bearer else None
+
+
 def test_predictions_need_no_token_unless_the_settings_ask_for_one() -> None:
-    DataAccess(TOKENS, EVERYWHERE).check_predict([])
+    DataAccess(TOKENS, EVERYWHERE).check_predict(None)
     access = DataAccess(AuthSettings(tokens=TOKENS.tokens, predict=True), "127.0.0.1")
-    access.check_predict(headers(bearer="predictor"))
+    access.check_predict(given("predictor"))
     with pytest.raises(Unauthenticated):
-        access.check_predict([])
+        access.check_predict(None)
     with pytest.raises(MissingScope, match="token 'sre' may not do this, expected the scope predict"):
-        access.check_predict(headers(bearer="writer"))
+        access.check_predict(given("writer"))
 
 
 def test_loads_on_the_data_plane_need_the_token_they_need_on_the_other() -> None:
-    DataAccess(AuthSettings(), "127.0.0.1").check_change([])
+    DataAccess(AuthSettings(), "127.0.0.1").check_change(None)
     access = DataAccess(TOKENS, "127.0.0.1")
-    access.check_change(headers(bearer="writer"))
+    access.check_change(given("writer"))
     with pytest.raises(Unauthenticated):
-        access.check_change([])
+        access.check_change(None)
     with pytest.raises(MissingScope):
-        access.check_change(headers(bearer="reader"))
+        access.check_change(given("reader"))
 
 
 @pytest.mark.parametrize(
@@ -272,4 +276,4 @@ def test_loads_on_the_data_plane_need_the_token_they_need_on_the_other() -> None
 def test_an_override_is_free_on_loopback_without_tokens_and_else_needs_its_scope(
     auth: AuthSettings, host: str, bearer: str, *, may: bool
 ) -> None:
-    assert DataAccess(auth, host).may_override(headers(bearer=bearer)) is may
+    assert DataAccess(auth, host).may_override(given(bearer)) is may

@@ -25,7 +25,7 @@ def test_what_it_prints_for_the_settings_lets_its_token_in(capsys: pytest.Captur
     file = tmp_path / "gateway.toml"
     file.write_text(lines)
     settings, _ = load_settings({}, {}, config=file)
-    holder = TokenBook(settings.auth.tokens).holder([(b"authorization", b"Bearer " + token.encode())])
+    holder = TokenBook(settings.auth.tokens).holder(f"Bearer {token}".encode())
     assert (holder.name, holder.scopes) == ("sre", ("read", "write"))
 
 
