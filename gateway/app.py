@@ -29,11 +29,14 @@ from gateway.monitoring.exposition import expose_monitor
 from gateway.monitoring.monitor import Monitor
 from gateway.monitoring.webhook import Webhook, http_post
 from gateway.routeplane import RoutePlane
+from gateway.routing.document import configured_routes
 from gateway.settings import MonitoringSettings, Settings
 from gateway.store.memory_store import MemoryStore
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.store.redis_connection import RedisConnection
+from gateway.store.redis_store import RedisStore
 from gateway.store.redis_windows import RedisWindowStore
+from gateway.store.state_folder import StateFolder
 from gateway.telemetry.metrics import Metrics
 from gateway.yardsticks import Yardsticks
 
@@ -42,9 +45,17 @@ _GC_THRESHOLDS = (50_000, 20, 50)
 
 
 class Gateway:
-    """One replica, built and ready to start."""
+    """One replica, built and ready to start.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        replica_id: Tells this replica from the others that share its Redis.
+        admin_url: Where its admin plane is reached.
+    Raises:
+        CannotStart: the state directory cannot be written.
+        InvalidSetting: a route of the settings or the address of Redis cannot be read.
+    """
+
+    def __init__(self, settings: Settings, *, replica_id: str = "gateway", admin_url: str = "") -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.registry = Registry()
@@ -58,8 +69,16 @@ class Gateway:
         )
         self.dataplane.observer = self.monitor
         expose_monitor(self.monitor, self.metrics)
-        self._store = MemoryStore()
-        self.routeplane = RoutePlane(self._store, self.registry, self.dataplane.publish)
+        configured = configured_routes(settings.routes)
+        self._store, self._state = _store(settings)
+        self.routeplane = RoutePlane(
+            self._store,
+            self.registry,
+            self.dataplane.publish,
+            configured=configured,
+            replica_id=replica_id,
+            admin_url=admin_url,
+        )
         self.controlplane = ControlPlane(
             Repository(Path(settings.server.repository), ModelConfig(monitoring=settings.monitoring.model_defaults)),
             self.registry,
@@ -121,6 +140,8 @@ class Gateway:
         await self.routeplane.stop()
         await self.monitor.stop()
         await self._resources.aclose()
+        if self._state is not None:
+            self._state.release()
         self.exchange.close()
 
     async def _measure_lag(self) -> None:
@@ -129,6 +150,17 @@ class Gateway:
             expected = loop.time() + _LAG_INTERVAL_S
             await asyncio.sleep(_LAG_INTERVAL_S)
             self._lag_s = max(0.0, loop.time() - expected)
+
+
+def _store(settings: Settings) -> tuple[MemoryStore | RedisStore, StateFolder | None]:
+    """Build the store of the routes, and claim its file unless nothing shall be kept."""
+    server = settings.server
+    folder, path = server.state_folder, None
+    # The missing repository is the better thing to say than the state directory that cannot be made in it.
+    state = StateFolder(folder) if folder is not None and Path(server.repository).is_dir() else None
+    if state is not None:
+        path = state.claim()
+    return RedisStore(server.redis, path=path) if server.redis else MemoryStore(path), state
 
 
 def _webhook(settings: MonitoringSettings) -> Webhook | None:

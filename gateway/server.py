@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import signal
 import socket
 import time
@@ -77,7 +78,11 @@ def run(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, data_socket: socket.socket, admin_socket: socket.socket) -> None:
-    gateway = Gateway(settings)
+    gateway = Gateway(
+        settings,
+        replica_id=f"{socket.gethostname()}:{admin_socket.getsockname()[1]}",
+        admin_url=_admin_url(admin_socket),
+    )
     data = _listener(gateway, gateway.door, gateway.exchange)
     admin = _listener(gateway, gateway.admin, None)
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -202,6 +207,14 @@ def _banner(gateway: Gateway, data_socket: socket.socket, admin_socket: socket.s
     if not gateway.registry.models():
         lines.append("  no models yet: publish one into the repository")
     return "\n".join(lines)
+
+
+def _admin_url(listening: socket.socket) -> str:
+    """Where others reach the admin plane: a listener on every address is reached by the machine's name."""
+    host, port = listening.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        return f"http://{socket.gethostname()}:{port}"
+    return f"http://{_address(listening)}"
 
 
 def _address(listening: socket.socket) -> str:

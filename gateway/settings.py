@@ -31,6 +31,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         redis: Address of the Redis that the replicas share; "" for a replica by itself.
+        state_dir: Where routes are kept over a restart; "" for `<repository>/.gateway`, "none" for nowhere.
         drain_delay_s: After SIGTERM, how long requests are still taken while readiness is 503.
         drain_timeout_s: After that, how long requests in flight may take.
         keep_alive_s: How long an idle connection stays open.
@@ -43,11 +44,19 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8002
     redis: str = ""
+    state_dir: str = ""
     log_format: Literal["text", "json"] = "text"
     drain_delay_s: Wait = 5.0
     drain_timeout_s: Wait = 30.0
     keep_alive_s: Seconds = 75.0
     repository_control: bool = False
+
+    @property
+    def state_folder(self) -> Path | None:
+        """The state directory, None to keep nothing."""
+        if self.state_dir == "none":
+            return None
+        return Path(self.state_dir) if self.state_dir else Path(self.repository) / ".gateway"
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,15 +159,24 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole configuration; swapped whole, never edited."""
+    """The whole configuration; swapped whole, never edited.
+
+    Attributes:
+        routes: Documents by route, as written; `gateway.routing.document` reads them.
+    """
 
     server: ServerSettings = ServerSettings()
     limits: LimitSettings = LimitSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     auth: AuthSettings = AuthSettings()
+    routes: dict[str, dict[str, Any]] = {}
 
 
-_SECTIONS = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+_SECTIONS = {
+    field.name: field.type
+    for field in msgspec.structs.fields(Settings)
+    if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+}
 
 
 def load_settings(
@@ -188,7 +206,7 @@ def load_settings(
     except msgspec.ValidationError as exc:
         text, _, pointer = str(exc).partition(" - at `$.")
         raise WrongUsage(f"--{pointer.rstrip('`').replace('_', '-')}: {text}") from exc
-    settings = Settings(**(sections | {"server": server}))
+    settings = Settings(**(sections | {"server": server}), routes=from_file.routes)
     if settings.auth.predict and not any("predict" in token.scopes for token in settings.auth.tokens):
         raise InvalidSetting("auth.predict is true, and no token has the scope 'predict': nobody could predict")
     return settings, warnings

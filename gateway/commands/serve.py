@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.commands.arguments import OK, Commands
 from gateway.settings import ServerSettings, load_settings
 
-_FLAGS = ("repository", "host", "port", "admin_host", "admin_port", "redis", "log_format")
+_FLAGS = ("repository", "host", "port", "admin_host", "admin_port", "redis", "state_dir", "log_format")
 
 
 def add(commands: Commands) -> None:
@@ -31,6 +31,7 @@ def add(commands: Commands) -> None:
     serve.add_argument("--admin-host", help=f"of the admin plane, default: {defaults.admin_host}")
     serve.add_argument("--admin-port", type=int, help=f"of the admin plane, default: {defaults.admin_port}")
     serve.add_argument("--redis", metavar="URL", help="shared by the replicas; default: a replica by itself")
+    serve.add_argument("--state-dir", metavar="DIR|none", help="keeps routes; default: REPOSITORY/.gateway")
     serve.add_argument("--config", type=Path, metavar="FILE", help="default: ./gateway.toml if there is one")
     serve.add_argument("--log-format", choices=["text", "json"], help=f"default: {defaults.log_format}")
 

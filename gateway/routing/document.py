@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
-from gateway.errors import InvalidRoute, unknown_name
+from gateway.errors import InvalidRoute, InvalidSetting, unknown_name
 from gateway.routing.route import (
     DEFAULT_ROUTING_KEY_HEADER,
     DEFAULT_TOLERANCE,
@@ -54,6 +54,24 @@ def parse_route(document: object, *, name: str) -> Route:
     if route is None or reader.faults:
         raise InvalidRoute(name, tuple(reader.faults))
     return route
+
+
+def configured_routes(tables: Mapping[str, object]) -> dict[str, Route]:
+    """Read the `[routes.<name>]` tables of the settings.
+
+    Raises:
+        InvalidSetting: with every fault of the first bad table, each with its key.
+    """
+    routes = {}
+    for name, table in tables.items():
+        try:
+            routes[name] = parse_route(table, name=name)
+        except InvalidRoute as exc:
+            faults = "; ".join(
+                f"key 'routes.{name}{pointer.replace('/', '.')}': {text}" for pointer, text in exc.errors
+            )
+            raise InvalidSetting(f"settings: {faults}") from exc
+    return routes
 
 
 def basis_points(value: object) -> int | str:

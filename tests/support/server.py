@@ -216,7 +216,8 @@ def running_gateway(
         file = folder / "gateway.toml"
         file.write_text(config)
         log = folder / "log"
-        command = [str(repository), "--port", "0", "--admin-port", "0", "--config", str(file), *arguments]
+        places = ["--port", "0", "--admin-port", "0", "--config", str(file), "--state-dir", str(folder / "state")]
+        command = [str(repository), *places, *arguments]
         with log.open("w") as errors, start_gateway(command, folder, environment, errors=errors) as process:
             try:
                 gateway = GatewayProcess(process, _read_banner(process, log), log)
