@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import ipaddress
 import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 import uvloop
 
 from gateway.api.exchange import Exchange
 from gateway.app import Gateway
-from gateway.errors import (
-    CannotStart,
-    LoadFailed,
-)
+from gateway.errors import CannotStart, LoadFailed
+from gateway.identity import ReplicaIdentity
+from gateway.listening import BACKLOG, address_of, open_admin_socket, open_data_socket, print_banner
 from gateway.protocol import BoundedProtocol
-from gateway.settings import Settings, is_loopback
+from gateway.settings import Settings
 
-_BACKLOG = 2048
 Application = Callable[..., Awaitable[None]]
 _SWEEP_INTERVAL_S = 1.0
 
@@ -58,43 +54,86 @@ class Listener(uvicorn.Server):
         return protocol
 
 
+class Attendant(Protocol):
+    """Who started this gateway: is told when it is ready, and may tell it to stop."""
+
+    def ready(self, models: list[str]) -> None:
+        """Learn that the repository was looked through.
+
+        Args:
+            models: A line for each model: its versions and their states.
+        """
+
+    def attend(self, drain: Callable[[], None], hurry: Callable[[], None]) -> None:
+        """Call these from the running loop when the gateway is to end: after the delay, or without it."""
+
+
+class _Terminal:
+    """The attendant of a gateway that runs alone: prints the banner, and leaves stopping to the signals."""
+
+    def __init__(self, data_socket: socket.socket, admin_socket: socket.socket) -> None:
+        self._addresses = address_of(data_socket), [address_of(admin_socket)]
+
+    def ready(self, models: list[str]) -> None:
+        print_banner(*self._addresses, models)
+
+    def attend(self, drain: Callable[[], None], hurry: Callable[[], None]) -> None:
+        pass
+
+
 def run(settings: Settings) -> None:
-    """Serve until a signal says stop.
+    """Serve alone until a signal says stop.
 
     Raises: CannotStart: a listener or the repository cannot be opened.
     """
-    server = settings.server
-    if not is_loopback(server.admin_host) and not settings.auth.tokens:
-        raise CannotStart(
-            f"--admin-host {server.admin_host}: the admin plane listens off loopback only with tokens; "
-            "make one with 'gateway token NAME --scope read --scope write', or use 127.0.0.1"
-        )
     with (
-        _bind(server.host, server.port, "") as data_socket,
-        _bind(server.admin_host, server.admin_port, "admin-") as admin_socket,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        open_data_socket(settings.server) as data_socket,
+        open_admin_socket(settings) as admin_socket,
     ):
-        runner.run(_serve(settings, data_socket, admin_socket))
+        replica = ReplicaIdentity.of(admin_socket)
+        serve(settings, replica, data_socket, admin_socket, _Terminal(data_socket, admin_socket))
 
 
-async def _serve(settings: Settings, data_socket: socket.socket, admin_socket: socket.socket) -> None:
-    gateway = Gateway(
-        settings,
-        replica_id=f"{socket.gethostname()}:{admin_socket.getsockname()[1]}",
-        admin_url=_admin_url(admin_socket),
-    )
+def serve(
+    settings: Settings,
+    replica: ReplicaIdentity,
+    data_socket: socket.socket,
+    admin_socket: socket.socket,
+    attendant: Attendant,
+) -> None:
+    """Serve on sockets that listen already, until a signal or the attendant says stop; closes them.
+
+    Raises: CannotStart: the repository cannot be opened.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, replica, data_socket, admin_socket, attendant))
+
+
+async def _serve(
+    settings: Settings,
+    replica: ReplicaIdentity,
+    data_socket: socket.socket,
+    admin_socket: socket.socket,
+    attendant: Attendant,
+) -> None:
+    gateway = Gateway(settings, replica_id=replica.id, admin_url=replica.admin)
     data = _listener(gateway, gateway.door, gateway.exchange)
     admin = _listener(gateway, gateway.admin, None)
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
+    def hurry() -> None:
+        hurrying.set()
+        stopping.set()
+
     def on_signal(number: signal.Signals) -> None:
-        if stop.is_set() or number == signal.SIGINT:
-            hurry.set()
-        stop.set()
+        if stopping.is_set() or number == signal.SIGINT:
+            hurry()
+        stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    attendant.attend(stopping.set, hurry)
     serving = [
         asyncio.create_task(data.serve([data_socket]), name="data-listener"),
         asyncio.create_task(admin.serve([admin_socket]), name="admin-listener"),
@@ -102,14 +141,14 @@ async def _serve(settings: Settings, data_socket: socket.socket, admin_socket: s
     sweeper = asyncio.create_task(_sweep([data, admin]), name="timeouts")
     try:
         started = asyncio.create_task(gateway.start(), name="start")
-        await asyncio.wait([started, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([started, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
         if started.done():
             started.result()
-            print(_banner(gateway, data_socket, admin_socket), flush=True)
-        await stop.wait()
+            attendant.ready(_models(gateway))
+        await stopping.wait()
         gateway.begin_drain()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(hurry.wait(), settings.server.drain_delay_s)
+            await asyncio.wait_for(hurrying.wait(), settings.server.drain_delay_s)
     except LoadFailed as exc:
         raise CannotStart(str(exc)) from exc
     finally:
@@ -137,19 +176,19 @@ def _listener(gateway: Gateway, app: Application, exchange: Exchange | None) -> 
     def is_draining() -> bool:
         return gateway.is_draining
 
-    class Protocol(BoundedProtocol):
+    class BoundProtocol(BoundedProtocol):
         """The protocol of this listener."""
 
         limits = gateway.settings.limits
         count_refusal = staticmethod(gateway.exchange.count_refusal)
 
-    Protocol.exchange = exchange
-    Protocol.is_draining = staticmethod(is_draining)
+    BoundProtocol.exchange = exchange
+    BoundProtocol.is_draining = staticmethod(is_draining)
     server = gateway.settings.server
     return Listener(
         uvicorn.Config(
             app,
-            http=Protocol,
+            http=BoundProtocol,
             ws="none",
             loop="none",
             lifespan="off",
@@ -160,27 +199,9 @@ def _listener(gateway: Gateway, app: Application, exchange: Exchange | None) -> 
             proxy_headers=False,
             timeout_keep_alive=server.keep_alive_s,  # type: ignore[arg-type]  # a float works, it goes to call_later
             timeout_graceful_shutdown=max(1, round(server.drain_timeout_s)),
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
         )
     )
-
-
-def _bind(host: str, port: int, plane: str) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with contextlib.ExitStack() as closing:
-            listening = closing.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(_BACKLOG)
-            listening.setblocking(False)
-            closing.pop_all()
-    except OSError as exc:
-        flag = "port" if exc.errno in (errno.EADDRINUSE, errno.EACCES) else "host"
-        raise CannotStart(
-            f"cannot listen on {host}:{port}: {exc.strerror}; choose another with --{plane}{flag}"
-        ) from exc
-    return listening
 
 
 def _accept_waiting(listening: socket.socket) -> Iterator[socket.socket]:
@@ -193,30 +214,12 @@ def _accept_waiting(listening: socket.socket) -> Iterator[socket.socket]:
         yield connection
 
 
-def _banner(gateway: Gateway, data_socket: socket.socket, admin_socket: socket.socket) -> str:
-    lines = [
-        f"predictions  http://{_address(data_socket)}/v2",
-        f"admin        http://{_address(admin_socket)}/admin/v1/models",
-    ]
+def _models(gateway: Gateway) -> list[str]:
+    lines = []
     for model in gateway.registry.models():
         versions = ", ".join(
             f"{record.key.version} {record.state}{f' ({record.reason})' if record.reason else ''}"
             for record in gateway.registry.versions(model)
         )
-        lines.append(f"  {model}: {versions}")
-    if not gateway.registry.models():
-        lines.append("  no models yet: publish one into the repository")
-    return "\n".join(lines)
-
-
-def _admin_url(listening: socket.socket) -> str:
-    """Where others reach the admin plane: a listener on every address is reached by the machine's name."""
-    host, port = listening.getsockname()[:2]
-    if ipaddress.ip_address(host).is_unspecified:
-        return f"http://{socket.gethostname()}:{port}"
-    return f"http://{_address(listening)}"
-
-
-def _address(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        lines.append(f"{model}: {versions}")
+    return lines

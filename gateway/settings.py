@@ -32,6 +32,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         redis: Address of the Redis that the replicas share; "" for a replica by itself.
         state_dir: Where routes are kept over a restart; "" for `<repository>/.gateway`, "none" for nowhere.
+        replicas: Processes that one parent runs; more than one needs `redis`.
         drain_delay_s: After SIGTERM, how long requests are still taken while readiness is 503.
         drain_timeout_s: After that, how long requests in flight may take.
         keep_alive_s: How long an idle connection stays open.
@@ -45,6 +46,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     admin_port: Port = 8002
     redis: str = ""
     state_dir: str = ""
+    replicas: Count = 1
     log_format: Literal["text", "json"] = "text"
     drain_delay_s: Wait = 5.0
     drain_timeout_s: Wait = 30.0

@@ -139,6 +139,23 @@ def test_a_port_in_use_is_3_and_says_which_flag_to_change(repository: Path, flag
     )
 
 
+def test_replicas_without_redis_are_3(repository: Path) -> None:
+    ended = serve(repository.parent, str(repository), "--port", "0", "--admin-port", "0", "--replicas", "2")
+    assert ended == (
+        3,
+        "gateway: --replicas 2: replicas share what they know through Redis; say where with --redis URL\n",
+    )
+
+
+def test_replicas_that_cannot_start_are_3_and_one_line(repository: Path) -> None:
+    ports = ("--port", "0", "--admin-port", "0")
+    impossible = repository / "fraud" / "3" / "model.onnx" / "state"
+    shared = ("--replicas", "3", "--redis", "redis://127.0.0.1:1", "--state-dir", str(impossible))
+    ended = serve(repository.parent, str(repository), *ports, *shared)
+    assert ended.code == 3
+    assert ended.error.startswith(f"gateway: state directory {impossible}: cannot be written")
+
+
 def test_a_repository_that_is_not_there_is_3(tmp_path: Path) -> None:
     ended = serve(tmp_path, "nowhere", "--port", "0", "--admin-port", "0")
     assert ended == (3, "gateway: nowhere: no such directory\n")

@@ -13,7 +13,20 @@ PACKAGE = Path(__file__).parents[1] / "gateway"
 
 # Top to bottom; a module may import its own tier and every tier below it.
 TIERS = (
-    {"__main__", "cli", "commands", "app", "server", "protocol", "admin_client", "tables"},
+    {
+        "__main__",
+        "cli",
+        "commands",
+        "app",
+        "server",
+        "supervisor",
+        "replica",
+        "orders",
+        "listening",
+        "protocol",
+        "admin_client",
+        "tables",
+    },
     {"api"},
     {
         "dataplane",
@@ -34,7 +47,7 @@ TIERS = (
     },
     {"routing", "inference", "monitoring"},
     {"store", "telemetry"},
-    {"errors", "messages", "settings", "toml_files", "__init__", "__version__"},
+    {"errors", "messages", "identity", "settings", "toml_files", "__init__", "__version__"},
 )
 STRANGERS = {"routing", "inference", "monitoring"}  # of one tier, and never each other
 

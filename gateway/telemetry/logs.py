@@ -15,9 +15,20 @@ from typing import Literal
 _PLAIN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
-def configure_logging(log_format: Literal["text", "json"], *, level: int = logging.INFO) -> None:
-    """Send every log record of the process to stderr in one format."""
+def configure_logging(log_format: Literal["text", "json"], *, level: int = logging.INFO, replica: str = "") -> None:
+    """Send every log record of the process to stderr in one format.
+
+    Args:
+        replica: A fact of every record where several processes write to one stderr.
+    """
     handler = logging.StreamHandler(sys.stderr)
+
+    def name_replica(record: logging.LogRecord) -> bool:
+        vars(record).setdefault("replica", replica)
+        return True
+
+    if replica:
+        handler.addFilter(name_replica)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -32,7 +32,8 @@ class Traffic:
 
     Attributes:
         answers: How many answers each version gave, by `x-gateway-model`.
-        faults: What went wrong, in words; a lost connection among it.
+        faults: What went wrong, in words; a lost connection among it, unless callers survive that.
+        lost: Id of the last answer on each connection that was lost and survived, "" where there was none.
         refused: Callers that could not connect again.
     """
 
@@ -44,22 +45,26 @@ class Traffic:
         *,
         callers: int = 8,
         reconnects: bool = False,
+        survives: bool = False,
     ) -> None:
         """Prepare it.
 
         Args:
             check: Returns what is wrong with an answer, "" for nothing.
             reconnects: What a caller does when told `connection: close`: connect again to the same address, or go.
+            survives: Whether a caller whose connection is lost connects again.
         """
         self._address = address
         self._request = request
         self._check = check
         self._callers = callers
         self._reconnects = reconnects
+        self._survives = survives
         self._ending = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="traffic")
         self.answers: Counter[str] = Counter()
         self.faults: list[str] = []
+        self.lost: list[str] = []
         self.refused = 0
         self.callers_left = callers
 
@@ -88,26 +93,43 @@ class Traffic:
         await asyncio.gather(*(self._call() for _ in range(self._callers)))
 
     async def _call(self) -> None:
-        connection = await AsyncConnection.open(self._address)
+        try:
+            while not self._ending.is_set():
+                connection = await self._connect()
+                if connection is None:
+                    break
+                try:
+                    if not await self._ask_on(connection):
+                        break
+                finally:
+                    connection.writer.close()
+        finally:
+            self.callers_left -= 1
+
+    async def _connect(self) -> AsyncConnection | None:
+        try:
+            return await AsyncConnection.open(self._address)
+        except ConnectionError:  # refused, or reset before it was there: nothing was asked yet
+            self.refused += 1
+            return None
+
+    async def _ask_on(self, connection: AsyncConnection) -> bool:
+        """Ask until the connection has to be closed; return whether to open another one."""
+        last = ""
         try:
             while not self._ending.is_set():
                 answer = await connection.ask(self._request)
+                last = answer.headers.get("x-request-id", "")
                 self.answers[answer.headers.get("x-gateway-model", "")] += 1
                 fault = self._check(answer)
                 if fault:
                     self.faults.append(fault)
-                if answer.headers.get("connection") != "close":
-                    continue
-                await connection.close()
-                if not self._reconnects:
-                    break
-                try:
-                    connection = await AsyncConnection.open(self._address)
-                except ConnectionError:  # refused, or reset before it was there: nothing was asked yet
-                    self.refused += 1
-                    break
+                if answer.headers.get("connection") == "close":
+                    await connection.close()
+                    return self._reconnects
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError) as exc:
-            self.faults.append(f"lost: {exc!r}")
-        finally:
-            self.callers_left -= 1
-            connection.writer.close()
+            if not self._survives:
+                self.faults.append(f"lost: {exc!r}")
+                return False
+            self.lost.append(last)
+        return True

@@ -109,14 +109,16 @@ def free_port() -> int:
 
 
 class GatewayProcess:
-    """A running gateway."""
+    """A running gateway; where it has several replicas, `admin_urls` names the admin plane of each."""
 
     def __init__(self, process: subprocess.Popen[str], banner: str, log: Path) -> None:
         self._process = process
         self._log = log
         self.banner = banner
-        self.data_url = _address(banner, "predictions").removesuffix("/v2")
-        self.admin_url = _address(banner, "admin").removesuffix("/admin/v1/models")
+        (data,) = _addresses(banner, "predictions")
+        self.data_url = data.removesuffix("/v2")
+        self.admin_urls = [url.removesuffix("/admin/v1/models") for url in _addresses(banner, "admin")]
+        self.admin_url = self.admin_urls[0]
 
     @property
     def pid(self) -> int:
@@ -202,14 +204,16 @@ def running_gateway(
     environment: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
     until_ready: bool = True,
+    exit_code: int = 0,
 ) -> Iterator[GatewayProcess]:
-    """Run a gateway on two free ports; at the end stop it, and hold it to exit code 0 and a log without tracebacks.
+    """Run a gateway on free ports; at the end stop it, and hold it to its exit code and a log without tracebacks.
 
     Args:
         config: The text of its gateway.toml.
         environment: Beyond that of this process, less its GATEWAY_* variables.
         arguments: Flags beyond the repository and the ports.
         until_ready: Whether /readyz must say yes first; an empty repository never does.
+        exit_code: What a gateway that the test ends in another way leaves.
     """
     with tempfile.TemporaryDirectory(prefix="gateway-test-") as name:
         folder = Path(name)
@@ -225,7 +229,7 @@ def running_gateway(
                     ready = gateway.admin_url + "/readyz"
                     eventually(lambda: ask(ready).status == 200, within_s=START_WITHIN_S, what="ready")
                 yield gateway
-                assert gateway.stop() == 0, gateway.log
+                assert gateway.stop() == exit_code, gateway.log
                 assert "Traceback" not in gateway.log, gateway.log
             finally:
                 if process.poll() is None:
@@ -277,10 +281,10 @@ def _read_banner(process: subprocess.Popen[str], log: Path) -> str:
     return printed.decode()
 
 
-def _address(banner: str, plane: str) -> str:
-    match = re.search(rf"^{plane} +(http://\S+)$", banner, re.MULTILINE)
-    assert match is not None, banner
-    return match[1]
+def _addresses(banner: str, plane: str) -> list[str]:
+    found = re.findall(rf"^{plane} +(http://\S+)$", banner, re.MULTILINE)
+    assert found, banner
+    return found
 
 
 def _host_and_port(url: str) -> tuple[str, int]:

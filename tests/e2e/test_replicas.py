@@ -1,0 +1,181 @@
+"""Several replicas on one machine: one data port, an admin port each, and a parent that outlives its children alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.traffic import Traffic
+from tests.e2e.wire import RawSocket, infer_path, json_body, request_bytes
+from tests.store.redis_server import RedisServer
+from tests.support import onnx_models
+from tests.support.repositories import add_version
+from tests.support.server import (
+    START_WITHIN_S,
+    GatewayProcess,
+    HttpAnswer,
+    ask,
+    eventually,
+    running_gateway,
+)
+
+pytestmark = pytest.mark.redis
+
+REPLICAS = 3
+QUICK = request_bytes(infer_path("echo"), json_body({"x": np.zeros((1, 1), np.float32)}))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a repository with one small model."""
+    repository = tmp_path_factory.mktemp("replicas")
+    add_version(repository, "echo", 1, onnx_models.identity(shape=("rows", 1)))
+    return repository
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """Start a Redis for all tests here."""
+    with RedisServer() as server:
+        yield server
+
+
+def flags(redis: RedisServer) -> list[str]:
+    """Ask for three replicas whose log can be read back."""
+    return ["--replicas", str(REPLICAS), "--redis", redis.url, "--log-format", "json"]
+
+
+@pytest.fixture(scope="module")
+def family(repository: Path, redis: RedisServer) -> Iterator[GatewayProcess]:
+    """Run three replicas that come back when a test ends one."""
+    with running_gateway(repository, arguments=flags(redis)) as server:
+        yield server
+
+
+def processes(family: GatewayProcess) -> dict[str, int]:
+    """Read from the log which process each replica is now."""
+    return {line["replica"]: line["pid"] for line in family.log_records if line["event"] == "replica_ready"}
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended, waited for or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def check_ok(answer: HttpAnswer) -> str:
+    """Say what is wrong with an answer."""
+    return "" if answer.status == 200 else f"{answer.status}: {answer.body.decode()}"
+
+
+def ready_statuses(family: GatewayProcess) -> list[int]:
+    """Ask every replica whether it is ready."""
+    return [ask(url + "/readyz").status for url in family.admin_urls]
+
+
+def test_each_replica_has_a_process_and_an_admin_plane_of_its_own(family: GatewayProcess) -> None:
+    assert family.banner.count("predictions") == 1
+    assert len(set(family.admin_urls)) == REPLICAS
+    found = processes(family)
+    assert len({*found.values(), family.pid}) == REPLICAS + 1
+    ports = {url.rpartition(":")[2] for url in family.admin_urls}
+    assert set(found) == {f"{socket.gethostname()}-{port}" for port in ports}
+    assert ready_statuses(family) == [200] * REPLICAS
+    mapped = Path(f"/proc/{family.pid}/maps").read_text()
+    assert "onnxruntime" not in mapped  # the parent serves nothing
+
+
+def free_ports(count: int) -> int:
+    """Find the first of some ports in a row that nobody listens on now."""
+    for first in range(20_000, 30_000, count):
+        try:
+            for number in range(count):
+                socket.create_server(("127.0.0.1", first + number)).close()
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no free ports")
+
+
+def test_a_killed_replica_takes_only_what_it_was_answering_and_comes_back(family: GatewayProcess) -> None:
+    """Twice: the second time it is restarted later than the first."""
+    pauses: list[float] = []
+    for _ in range(2):
+        replica, pid = next(iter(processes(family).items()))
+        with Traffic(family.data_address, QUICK, check_ok, callers=24, reconnects=True, survives=True) as traffic:
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda: processes(family)[replica] != pid, within_s=START_WITHIN_S, what="a new process")  # noqa: B023
+            traffic.await_answers(200)
+        assert traffic.faults == []
+        assert traffic.refused == 0
+        assert traffic.callers_left == 0
+        assert len({request_id.partition("-")[0] for request_id in traffic.lost if request_id}) <= 1
+        (ended,) = [line for line in family.log_records if line["event"] == "replica_ended"][len(pauses) :]
+        assert (ended["replica"], ended["reason"]) == (replica, "ended by SIGKILL")
+        pauses.append(ended["restart_in_s"])
+    assert pauses[0] <= 0.5 <= pauses[1] <= 1.0
+    assert ready_statuses(family) == [200] * REPLICAS
+
+
+def test_a_replica_that_is_told_to_stop_alone_drains_and_comes_back(family: GatewayProcess) -> None:
+    """So one replica after the other can be renewed."""
+    replica, pid = list(processes(family).items())[-1]
+    with Traffic(family.data_address, QUICK, check_ok, callers=24, reconnects=True) as traffic:
+        os.kill(pid, signal.SIGTERM)
+        eventually(lambda: processes(family)[replica] != pid, within_s=START_WITHIN_S, what="a new process")
+        traffic.await_answers(200)
+    assert traffic.faults == []
+    assert traffic.refused == 0
+
+
+def test_sigterm_drains_all_and_no_accepted_request_fails(repository: Path, redis: RedisServer) -> None:
+    config = "[server]\ndrain_delay_s = 1.0\ndrain_timeout_s = 10\n"
+    with running_gateway(repository, config=config, arguments=flags(redis)) as family:
+        pids = processes(family).values()
+        with Traffic(family.data_address, QUICK, check_ok, callers=24, reconnects=True) as traffic:
+            told = time.monotonic()
+            family.signal(signal.SIGTERM)
+            eventually(lambda: ready_statuses(family) == [503] * REPLICAS, within_s=0.8, what="readiness 503")
+            with RawSocket(family.data_address) as connection:
+                connection.send(QUICK)
+                answer = connection.receive()
+                assert (answer.status, answer.headers["connection"]) == (200, "close")
+            assert family.wait() == 0
+            assert time.monotonic() - told >= 1.0
+        assert all(map(is_gone, pids))
+    assert traffic.faults == []
+    assert traffic.refused == 24
+    assert traffic.callers_left == 0
+
+
+def test_admin_ports_follow_one_another_and_a_second_sigterm_skips_the_delay(
+    repository: Path, redis: RedisServer
+) -> None:
+    first = free_ports(REPLICAS)
+    config = "[server]\ndrain_delay_s = 60\ndrain_timeout_s = 10\n"
+    arguments = [*flags(redis), "--admin-port", str(first)]
+    with running_gateway(repository, config=config, arguments=arguments) as family:
+        assert family.admin_urls == [f"http://127.0.0.1:{first + number}" for number in range(REPLICAS)]
+        family.signal(signal.SIGTERM)
+        eventually(lambda: 503 in ready_statuses(family), what="readiness 503")
+        family.signal(signal.SIGTERM)
+        assert family.wait() == 0
+
+
+def test_no_replica_outlives_its_parent(repository: Path, redis: RedisServer) -> None:
+    """Whoever starts the gateway anew finds its ports free."""
+    with running_gateway(repository, arguments=flags(redis), exit_code=-signal.SIGKILL) as family:
+        pids = processes(family).values()
+        family.signal(signal.SIGKILL)
+        eventually(lambda: all(map(is_gone, pids)), what="the end of all replicas")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(family.data_address)
