@@ -31,6 +31,7 @@ from gateway.monitoring.webhook import Webhook, http_post
 from gateway.routeplane import RoutePlane
 from gateway.routing.document import configured_routes
 from gateway.settings import MonitoringSettings, Settings
+from gateway.shadowing import Shadowing
 from gateway.store.memory_store import MemoryStore
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.store.redis_connection import RedisConnection
@@ -59,7 +60,8 @@ class Gateway:
         self.settings = settings
         self.metrics = Metrics()
         self.registry = Registry()
-        self.dataplane = DataPlane(self.registry, self.metrics)
+        self.shadowing = Shadowing(self.metrics)
+        self.dataplane = DataPlane(self.registry, self.metrics, shadowing=self.shadowing)
         self._redis = RedisConnection(settings.server.redis) if settings.server.redis else None
         self._resources = AsyncExitStack()
         self.monitor = Monitor(
@@ -68,6 +70,7 @@ class Gateway:
             observe_flush_s=self.metrics.histogram("store_flush_duration_seconds").observe,
         )
         self.dataplane.observer = self.monitor
+        self.shadowing.observer = self.monitor
         expose_monitor(self.monitor, self.metrics)
         configured = configured_routes(settings.routes)
         self._store, self._state = _store(settings)
@@ -136,6 +139,7 @@ class Gateway:
         if self._lag_task is not None:
             self._lag_task.cancel()
             await asyncio.gather(self._lag_task, return_exceptions=True)
+        await self.shadowing.stop()
         await self.controlplane.stop()
         await self.routeplane.stop()
         await self.monitor.stop()

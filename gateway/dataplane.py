@@ -9,19 +9,32 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
-from gateway.endpoints import NO_KEY, RANDOM, STICKY, Assignment, Endpoint, Target, pinned_endpoint, route_endpoint
+from gateway.endpoints import (
+    NO_KEY,
+    OVERRIDE,
+    RANDOM,
+    STICKY,
+    Assignment,
+    Endpoint,
+    Target,
+    first_ready,
+    pinned_endpoint,
+    route_endpoint,
+)
 from gateway.errors import GatewayError, InferenceFailed, NotReady, Overloaded, UnknownModel
 from gateway.inference.batcher import Answer
 from gateway.inference.registry import Registry, ServedVersion, VersionState
-from gateway.messages import Array, ModelVersion, Tensors
+from gateway.messages import Array, ModelVersion, Timings
 from gateway.routing.balance import BalanceStatus, SampleBalance
 from gateway.routing.breaker import Breaker, BreakerStatus
 from gateway.routing.published import PublishedRoute
 from gateway.routing.route import percent
+from gateway.shadow_lane import ShadowLane
+from gateway.shadowing import Callers, Observer, Shadowing
 from gateway.store.records import Position
 from gateway.telemetry.metrics import CounterCell, Labels, Metrics
 
@@ -29,15 +42,6 @@ log = logging.getLogger(__name__)
 
 CANNOT_TAKE = 503
 """Status of an attempt that a variant did not even begin: not READY, its breaker open, or its queue full."""
-
-
-class Observer(Protocol):
-    """Takes note of what was answered; about a microsecond, and never raises."""
-
-    def record(
-        self, key: ModelVersion, role: Literal["primary", "shadow"], inputs: Tensors, outputs: Tensors, rows: int
-    ) -> None:
-        """Take the rows of a request that `key` answered."""
 
 
 class Decoded(Protocol):
@@ -62,14 +66,26 @@ class Call:
     Holds a lease on each version that may still answer it, from submit() to finish().
 
     Attributes:
-        key_hash: Of the routing key where that decided, else NO_KEY.
+        key: The caller's routing key.
+        key_hash: Of the key where it decided, else NO_KEY.
         deadline: Monotonic seconds.
         answer: Resolves when the variant is done; cancel it when the client has gone.
         reserve: The first variant, while it may still have to answer for a candidate.
         ticket: Of the candidate's breaker.
     """
 
-    __slots__ = ("answer", "assignment", "began", "deadline", "endpoint", "key_hash", "request", "reserve", "ticket")
+    __slots__ = (
+        "answer",
+        "assignment",
+        "began",
+        "deadline",
+        "endpoint",
+        "key",
+        "key_hash",
+        "request",
+        "reserve",
+        "ticket",
+    )
 
     answer: asyncio.Future[Answer]
 
@@ -79,6 +95,7 @@ class Call:
         assignment: Assignment,
         request: Decoded,
         *,
+        key: bytes | None,
         key_hash: int,
         began: float,
         deadline: float,
@@ -86,6 +103,7 @@ class Call:
         self.endpoint = endpoint
         self.assignment = assignment
         self.request = request
+        self.key = key
         self.key_hash = key_hash
         self.began = began
         self.deadline = deadline
@@ -109,11 +127,25 @@ class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataPlane:
-    """Resolves names, hands requests to queues and counts what becomes of them."""
+    """Resolves names, hands requests to queues and counts what becomes of them.
 
-    def __init__(self, registry: Registry, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+    Attributes:
+        observer: Is told of every answered request.
+        routing_key_headers: Names of the headers that the routes in force read their keys from.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        metrics: Metrics,
+        *,
+        shadowing: Shadowing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._registry = registry
         self._metrics = metrics
+        self._shadowing = shadowing
+        self._callers = shadowing.callers if shadowing is not None else Callers()
         self._clock = clock
         self._routes: dict[str, PublishedRoute] = {}
         self._routed: dict[str, Endpoint] = {}
@@ -138,6 +170,8 @@ class DataPlane:
             key: self._balances.get(key) or SampleBalance(list(published.route.weights_bp.values()))
             for key, published in (((name, published.position), published) for name, published in routes.items())
         }
+        if self._shadowing is not None:
+            self._shadowing.publish(routes)
         endpoints = {name: self._route_endpoint(published) for name, published in routes.items()}
         self._routed = {name: endpoint for name, endpoint in endpoints.items() if endpoint is not None}
         self.routing_key_headers = frozenset(
@@ -204,6 +238,7 @@ class DataPlane:
         request, batcher = call.request, target.served.batcher
         call.answer = batcher.submit(request.inputs, request.rows, request.outputs, call.deadline)
         batcher.acquire()
+        self._callers.come()
 
     def falls_back(self, call: Call) -> bool:
         """Queue a request anew whose candidate failed: then `answer` is another one, to be waited for as the first.
@@ -239,6 +274,7 @@ class DataPlane:
         assignment = call.assignment
         target = assignment.target
         self._release(target)
+        self._callers.leave()
         if call.reserve is not None:
             call.reserve.batcher.release()
             self._record(call, target, failed=failed)
@@ -250,6 +286,25 @@ class DataPlane:
                     balance.count_key(call.key_hash, assignment.index)
             elif assignment.by == RANDOM:
                 balance.count_random(assignment.index)
+
+    def answered(self, call: Call, outputs: dict[str, Array], timings: Timings, request_id: bytes) -> None:
+        """Tell the observer and the shadows of a request that is answered and finished."""
+        request, endpoint = call.request, call.endpoint
+        if self.observer is not None:
+            self.observer.record(call.assignment.target.key, "primary", request.inputs, outputs, request.rows)
+        if endpoint.shadows and self._shadowing is not None and endpoint.published is not None:
+            if call.assignment.by == OVERRIDE:  # who tests a variant is no traffic to learn from
+                return
+            self._shadowing.offer(
+                endpoint.shadows,
+                endpoint.published,
+                call.key,
+                inputs=request.inputs,
+                rows=request.rows,
+                outputs=outputs,
+                timings=timings,
+                request_id=request_id,
+            )
 
     def count_assigned(self, assignment: Assignment, code: int, seconds: float) -> None:
         """Count one answer of a variant that was chosen."""
@@ -295,6 +350,7 @@ class DataPlane:
                     if first.served is not None:
                         first.served.batcher.acquire()
                         call.reserve, call.ticket = first.served, ticket
+                    self._callers.come()
                     return
         if first.served is None:
             raise refusal
@@ -354,6 +410,7 @@ class DataPlane:
             and known.published is published
             and all(target.served is version for target, version in zip(known.targets, served, strict=True))
         ):
+            self._lanes(published, known.targets)
             return known
         targets = tuple(
             Target(
@@ -367,7 +424,14 @@ class DataPlane:
             )
             for variant, version in zip(published.route.variants, served, strict=True)
         )
-        return route_endpoint(published, targets, self._balances[name, published.position], self._metrics)
+        balance = self._balances[name, published.position]
+        return route_endpoint(published, targets, self._lanes(published, targets), balance, self._metrics)
+
+    def _lanes(self, published: PublishedRoute, targets: tuple[Target, ...]) -> tuple[ShadowLane, ...]:
+        """Bring the shadows of a route up to what is READY now."""
+        if self._shadowing is None or not published.route.shadows:
+            return ()
+        return self._shadowing.lanes(published, self._served, first_ready(targets))
 
     def _served(self, key: ModelVersion) -> ServedVersion | None:
         record = self._registry.record(key)

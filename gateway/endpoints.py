@@ -17,6 +17,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.published import PublishedRoute
 from gateway.routing.route import WHOLE_BP
 from gateway.routing.splitter import Splitter
+from gateway.shadow_lane import ShadowLane
 from gateway.telemetry.metrics import CounterCell, HistogramCell, Metrics
 
 PINNED = "pinned"
@@ -89,6 +90,7 @@ class Endpoint:
         balance: Counts who answered; None where there is no split to hold to.
         sticky, drawn, fallback: Assignments by variant.
         overrides: Assignments by the name that an override gives.
+        shadows: In the route's order.
     """
 
     published: PublishedRoute | None
@@ -104,6 +106,7 @@ class Endpoint:
     drawn: tuple[Assignment, ...] = ()
     fallback: tuple[Assignment, ...] = ()
     overrides: dict[bytes, Assignment] = field(default_factory=dict)
+    shadows: tuple[ShadowLane, ...] = ()
 
     @property
     def served(self) -> ServedVersion:
@@ -146,8 +149,17 @@ class Endpoint:
         return found
 
 
+def first_ready(targets: tuple[Target, ...]) -> Signature | None:
+    """Return the signature that a route's requests are read with; None when none of its variants is READY."""
+    return next((target.served.loaded.signature for target in targets if target.served is not None), None)
+
+
 def route_endpoint(
-    published: PublishedRoute, targets: tuple[Target, ...], balance: SampleBalance | None, metrics: Metrics
+    published: PublishedRoute,
+    targets: tuple[Target, ...],
+    shadows: tuple[ShadowLane, ...],
+    balance: SampleBalance,
+    metrics: Metrics,
 ) -> Endpoint | None:
     """Make the endpoint of a revision; None when none of its variants is READY."""
     reader = next((target for target in targets if target.served is not None), None)
@@ -175,6 +187,7 @@ def route_endpoint(
         drawn=assignments(RANDOM),
         fallback=assignments(FALLBACK),
         overrides={found.target.variant.encode(): found for found in assignments(OVERRIDE)},
+        shadows=shadows,
     )
 
 

@@ -37,6 +37,7 @@ TIERS = (
         "route_upkeep",
         "shadowing",
         "endpoints",
+        "shadow_lane",
         "publishing",
         "candidate",
         "staging",

@@ -80,11 +80,12 @@ class InferCall(Call):
         name: str,
         given: dict[bytes, bytes],
         request_id: bytes,
+        key: bytes | None,
         key_hash: int,
         began: float,
         deadline: float,
     ) -> None:
-        super().__init__(endpoint, assignment, request, key_hash=key_hash, began=began, deadline=deadline)
+        super().__init__(endpoint, assignment, request, key=key, key_hash=key_hash, began=began, deadline=deadline)
         self._desk = desk
         self._name = name
         self._given = given
@@ -108,10 +109,7 @@ class InferCall(Call):
         except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
             return desk.refuse_call(exc, self)
         desk.dataplane.finish(self, 200, failed=False)
-        observer = desk.dataplane.observer
-        if observer is not None:
-            request = self.request
-            observer.record(self.assignment.target.key, "primary", request.inputs, outputs, request.rows)
+        desk.dataplane.answered(self, outputs, timings, self.request_id)
         return response
 
     def _encode(self, outputs: dict[str, Array], timings: Timings) -> HttpResponse:
@@ -178,9 +176,8 @@ class InferDesk:
             override = given.get(b"x-gateway-variant")
             if override is not None and version is None:
                 self._check_override(given)
-            assignment, key_hash = endpoint.assign(
-                given.get(endpoint.routing_key_header) or _routing_key(request), override
-            )
+            key = given.get(endpoint.routing_key_header) or _routing_key(request)
+            assignment, key_hash = endpoint.assign(key, override)
             call = InferCall(
                 self,
                 endpoint,
@@ -189,6 +186,7 @@ class InferDesk:
                 name=name,
                 given=given,
                 request_id=request_id,
+                key=key,
                 key_hash=key_hash,
                 began=began,
                 deadline=began + self._timeout_s(given, request),

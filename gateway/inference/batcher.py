@@ -21,6 +21,7 @@ from gateway.inference.loader import LoadedVersion
 from gateway.inference.row_queue import Batch, RowQueue
 from gateway.inference.session import RunStop, Session
 from gateway.inference.signature import NUMPY_TYPES
+from gateway.inference.spare_runs import SpareRuns
 from gateway.inference.statistics import Statistics
 from gateway.messages import Array, Timings
 from gateway.telemetry.metrics import Metrics
@@ -68,6 +69,7 @@ class Batcher:
     def __init__(self, loaded: LoadedVersion, metrics: Metrics, *, loop: asyncio.AbstractEventLoop) -> None:
         key, batching, sharing = loaded.key, loaded.config.batching, loaded.sharing
         self._name = str(key)
+        self._loaded = loaded
         self._loop = loop
         self._signature = loaded.signature
         self._run_time = loaded.run_time
@@ -92,6 +94,7 @@ class Batcher:
         self._deadline_at = float("inf")
         self._drained: asyncio.Future[None] | None = None
         self._leases = 0
+        self.spare = SpareRuns(loaded, metrics, loop=loop)
         self.statistics = Statistics()
         labels = (key.model, str(key.version))
         self._queue_delay = metrics.histogram("queue_delay_seconds", *labels)
@@ -164,6 +167,7 @@ class Batcher:
             if timer is not None:
                 timer.cancel()
         self._threads.shutdown(wait=False)
+        self.spare.close()
 
     def abort(self) -> None:
         """Answer everybody at once that the server is stopping, and end the runs in progress."""
@@ -184,7 +188,7 @@ class Batcher:
             batch = self._queue.next_batch(now)
             if batch is None:
                 break
-            if self._run_time.predict(self._equivalent_rows(batch)) < INLINE_LIMIT_S:
+            if self._run_time.predict(self._loaded.equivalent_rows(batch.requests, batch.rows)) < INLINE_LIMIT_S:
                 self._run_on_loop(batch)
                 if not self._queue.is_empty:
                     self._flush_is_due = True
@@ -194,14 +198,6 @@ class Batcher:
         if not self._queue.is_empty and not self._flush_is_due and self._idle:
             self._arm_delay()
         self._settle_drain()
-
-    def _equivalent_rows(self, batch: Batch[QueuedRequest]) -> int:
-        if self._fixed_rows is not None:  # what was timed at load is a padded run
-            return -(-batch.rows // self._fixed_rows)
-        if self._signature.is_static:
-            return batch.rows
-        elements = sum(array.size for request in batch.requests for array in request.inputs.values())
-        return max(batch.rows, self._run_time.equivalent_rows(elements))
 
     def _run_on_loop(self, batch: Batch[QueuedRequest]) -> None:
         started_at = time.monotonic()
@@ -292,7 +288,7 @@ class Batcher:
         self._inference_duration.observe(run.run_s)
         if answered:
             if run.runs == 1:
-                self._run_time.learn(self._equivalent_rows(batch), run.run_s)
+                self._run_time.learn(self._loaded.equivalent_rows(batch.requests, batch.rows), run.run_s)
             statistics.last_at = time.time()
             statistics.count_batch(
                 requests=answered,

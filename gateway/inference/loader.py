@@ -6,12 +6,14 @@ Runs in a loader thread, start to end; never touches the registry and never serv
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gateway.errors import GatewayError, InvalidInput, InvalidModel, LoadFailed
 from gateway.inference.declared_session import declared_session
+from gateway.inference.execution import Joined
 from gateway.inference.manifest import Golden, GoldenCase, Manifest
 from gateway.inference.model_config import Batching, ModelConfig
 from gateway.inference.repository import VersionFiles
@@ -69,6 +71,19 @@ class LoadedVersion:
     file_bytes: int
     grown_bytes: int
     load_s: float
+
+    def equivalent_rows(self, requests: Sequence[Joined], rows: int) -> int:
+        """Return how many warm-up rows a run of these requests is worth, to predict its time.
+
+        Args:
+            rows: Of all of them.
+        """
+        if self.sharing.fixed_rows is not None:  # what was timed at load is a padded run
+            return -(-rows // self.sharing.fixed_rows)
+        if self.signature.is_static:
+            return rows
+        elements = sum(array.size for request in requests for array in request.inputs.values())
+        return max(rows, self.run_time.equivalent_rows(elements))
 
 
 def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) -> LoadedVersion:

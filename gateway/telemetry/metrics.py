@@ -56,6 +56,28 @@ SERIES: dict[str, Series] = {
         "1 once the variants' shares of this revision are refuted: distinct keys and keyless requests, tested always-"
         "validly against the weights.",
     ),
+    "shadow_requests_total": Series(
+        "counter",
+        ("route", "shadow", "result"),
+        "Requests that a shadow ran, by comparison with the answer: match, mismatch (beyond the tolerance), error.",
+    ),
+    "shadow_dropped_total": Series(
+        "counter",
+        ("route", "shadow", "reason"),
+        "Sampled requests that a shadow never compared: queue_full, too_old, not_ready, incompatible, stopping.",
+    ),
+    "shadow_disagreement_total": Series(
+        "counter",
+        ("route", "shadow"),
+        "Requests to which a shadow gave another answer: a value beyond the tolerance, or another predicted class.",
+    ),
+    "shadow_difference": Series(
+        "histogram",
+        ("route", "shadow"),
+        "Largest absolute difference of a floating-point value in each compared request, where it is finite.",
+        1e-9,
+        40,
+    ),
     "request_duration_seconds": Series(
         "histogram", ("route", "variant"), "From the whole request received to the answer handed to the socket."
     ),
@@ -65,7 +87,8 @@ SERIES: dict[str, Series] = {
     "batches_total": Series(
         "counter",
         ("model", "version", "reason"),
-        "Runs by why the batch was released: drained, full, preferred, delay, shape, oversize, single, isolated.",
+        "Runs by why the batch was released: drained, full, preferred, delay, shape, oversize, single, isolated, or "
+        "shadow for a shadow's run.",
     ),
     "queue_rows": Series("gauge", ("model", "version"), "Rows waiting for a run."),
     "rejected_total": Series("counter", ("model", "reason"), "Requests refused or given up before an answer."),

@@ -78,6 +78,7 @@ class StubSession:
 class Settings(TypedDict, total=False):
     """What loaded_version() can be told."""
 
+    key: ModelVersion
     sharing: Sharing
     run_s: float
     max_rows: int
@@ -93,6 +94,7 @@ def column(*values: float) -> dict[str, Array]:
 
 def loaded_version(
     *sessions: Session,
+    key: ModelVersion = KEY,
     sharing: Sharing = SHARED,
     run_s: float = 1.0,
     max_rows: int = 8,
@@ -115,7 +117,7 @@ def loaded_version(
         queue_timeout_ms=queue_timeout_ms,
     )
     return LoadedVersion(
-        key=KEY,
+        key=key,
         sha256="",
         manifest=None,
         config=ModelConfig(batching=batching),
