@@ -16,6 +16,7 @@ from gateway import __version__
 from gateway.api.admin import admin_app
 from gateway.api.admin_drift import drift_calls
 from gateway.api.admin_models import model_calls, replica_calls
+from gateway.api.admin_routes import route_calls
 from gateway.api.asgi import Door
 from gateway.api.auth import AdminAccess, DataAccess
 from gateway.api.console import console_routes
@@ -102,6 +103,7 @@ class Gateway:
             [
                 *replica_calls(self.controlplane, self.metrics),
                 *model_calls(self.controlplane, self.exchange),
+                *route_calls(self.routeplane, self.dataplane),
                 *drift_calls(self.monitor),
                 *console_routes(),
             ],

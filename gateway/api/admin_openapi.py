@@ -13,6 +13,7 @@ from gateway.api.openapi import (
     VERSION,
     document,
     get,
+    header,
     json_form,
     operation,
     query,
@@ -27,6 +28,7 @@ _REFUSED = {
 }
 _PROBLEM: Json = {PROBLEM_JSON: {"schema": ref("Problem")}}
 _TOKEN: Json = {"type": "http", "scheme": "bearer", "description": "As `gateway token` prints it."}
+_ROUTE: Json = {"name": "route", "in": "path", "required": True, "schema": {"type": "string"}}
 _CHANGE_ERRORS = {
     400: "The version cannot be loaded; the detail says why.",
     404: "No such model or version.",
@@ -36,7 +38,7 @@ _CHANGE_ERRORS = {
 
 def admin_description() -> Json:
     """Describe the admin plane."""
-    paths = _replica_paths() | _model_paths() | _drift_paths() | repository_paths({})
+    paths = _replica_paths() | _model_paths() | _route_paths() | _drift_paths() | repository_paths({})
     for path, item in paths.items():
         for method in item.keys() & {"get", "put", "post", "delete"}:
             item[method] = _guarded(path, method.upper(), item[method])
@@ -95,6 +97,45 @@ def _model_paths() -> dict[str, Json]:
             "post": call(f"{action.capitalize()} a version on this replica", "Models", _CHANGE_ERRORS),
         }
     return paths
+
+
+def _route_paths() -> dict[str, Json]:
+    unknown = {404: "No such route.", 503: "The store is away; the outcome says whether anything was written."}
+    unreadable = unknown | {500: "This release cannot read what is stored."}
+    bad = {400: "The body is not JSON, or a header cannot be read.", 422: "A fault for each pointer."}
+    moved = {412: "The route is elsewhere; ETag says where."}
+    regressed = {409: "The store went back; adopt what it holds, or bring it back."}
+    changing = unreadable | bad | regressed
+    tag = header("if-match", "The entity tag of the revision that is meant, or *.", {"type": "string"})
+    new = header("if-none-match", "Only *: to create.", {"type": "string"})
+    limit = query("limit", "Of records, at most 1000.", {"type": "integer", "minimum": 1})
+    stated = moved | {428: "Neither If-Match nor If-None-Match: *."}
+    place = "/admin/v1/routes/{route}"
+    acts: dict[str, Json] = {
+        "validate": call("What a PUT of this document would do", "Validation", {400: bad[400]}, body="RouteDocument"),
+        "shift": call("Move weights; the first variant takes the rest", "Route", changing | moved, body="Shift")
+        | {"parameters": [tag]},
+        "abort": call("Everything to the first variant, now", "Route", changing, body="Abort"),
+        "rollback": call("An earlier document, with its slots", "Route", changing | moved, body="Rollback")
+        | {"parameters": [tag]},
+        "adopt": call("Accept what a store holds that went back", "Route", changing | moved, body="Reason"),
+    }
+    return {
+        "/admin/v1/routes": {"get": call("Every route", "Routes")},
+        place: {
+            "parameters": [_ROUTE],
+            "get": call("One route; its ETag is what a change needs", "Route", unreadable),
+            "put": call("Create a route, or replace it", "Route", changing | stated, body="RouteDocument", also=(201,))
+            | {"parameters": [tag, new]},
+            "delete": call("Delete a route", "", changing | stated, body="Reason") | {"parameters": [tag]},
+        },
+        **{f"{place}/{name}": {"parameters": [_ROUTE], "post": act} for name, act in acts.items()},
+        f"{place}/history": {"parameters": [_ROUTE], "get": call("Its revisions still kept", "History", unknown)},
+        "/admin/v1/audit": {
+            "get": call("Who did what, when and why", "Audit", {400: "A query is wrong."}) | {"parameters": [limit]}
+        },
+        "/admin/v1/replicas": {"get": call("Which replica serves which revision, or why it cannot", "Replicas")},
+    }
 
 
 def _drift_paths() -> dict[str, Json]:

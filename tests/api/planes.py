@@ -41,6 +41,8 @@ class Plane:
     controlplane: ControlPlane
     metrics: Metrics
     monitor: Monitor
+    routeplane: RoutePlane
+    dataplane: DataPlane
 
     async def ask(
         self, method: str, path: str, body: object = b"", headers: Mapping[str, str] | None = None
@@ -116,7 +118,7 @@ async def data_plane(
         await controlplane.start()
         await routeplane.settle()
         try:
-            yield Plane(exchange, controlplane, metrics, monitor)
+            yield Plane(exchange, controlplane, metrics, monitor, routeplane, dataplane)
         finally:
             await controlplane.stop()
             await routeplane.stop()
