@@ -15,6 +15,9 @@ SERVERS := \
 # Files whose every line and branch the tests must take.
 WHOLE := gateway/api/payload.py gateway/inference/manifest.py gateway/inference/row_queue.py gateway/inference/signature.py
 
+# A file's tests share its servers, so they stay together; WORKERS= runs everything in one process.
+WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+
 # The two onnxruntime wheels break each other, so each has an environment of its own.
 ifeq ($(EXTRA),cpu)
 RUNTIME_LOCK := requirements.lock
@@ -39,7 +42,7 @@ serve: $(RUNTIME_VENV)/serve.stamp ## Serve the models in models/ (ARGS='--port 
 
 test: servers $(VENV)/test.stamp lint ## Check format, lint and types, run every test, hold the coverage
 	@$(VENV)/bin/coverage erase
-	$(VENV)/bin/coverage run -m pytest $(ARGS)
+	$(VENV)/bin/coverage run -m pytest $(WORKERS) $(ARGS)
 	@$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report
 	@for file in $(WHOLE); do \
@@ -48,7 +51,7 @@ test: servers $(VENV)/test.stamp lint ## Check format, lint and types, run every
 	done
 
 test-core: lint ## The same without Chromium, Prometheus, Redis and coverage
-	$(VENV)/bin/python -m pytest -m "not browser and not prometheus and not redis" $(ARGS)
+	$(VENV)/bin/python -m pytest $(WORKERS) -m "not browser and not prometheus and not redis" $(ARGS)
 
 lint: $(VENV)/test.stamp ## Check format, lint and types
 	$(VENV)/bin/ruff format --check

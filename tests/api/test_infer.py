@@ -213,8 +213,8 @@ async def test_the_length_of_the_json_part_is_that_of_the_inflated_body(plane: P
         ("br", b"{}", 415),
         ("gzip, deflate", b"{}", 415),
         ("gzip", b"{}", 400),
-        ("gzip", gzip.compress(b"{}")[:-1], 400),
-        ("gzip", gzip.compress(b"{}"), 400),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-1], 400),
+        ("gzip", gzip.compress(b"{}", mtime=0), 400),
         ("deflate", zlib.compress(bytes(2048)), 413),
     ],
 )

@@ -148,7 +148,7 @@ def test_exit_codes_tell_a_no_from_wrong_usage_from_no_start(
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "affine.onnx").write_bytes(onnx_models.affine())
-    (tmp_path / "long.csv").write_text("a,b,c\n" + "1,2,3\n" * 500_000)
+    (tmp_path / "long.csv").write_text("a,b,c\n" + "1,2,3\n" * 3_000_000)
     command = ["publish", "fraud", "affine.onnx", "--data", "long.csv"]
     with subprocess.Popen(
         [sys.executable, "-m", "gateway", *command],
