@@ -41,6 +41,13 @@ def readiness_faults(route: Route, registry: Registry) -> Faults:
     ]
 
 
+def unready_versions(route: Route, registry: Registry) -> frozenset[ModelVersion]:
+    """Find the versions without which a route is not served as meant: of shadows, and of variants with weight."""
+    members = [variant.model_version for variant in route.variants if variant.weight_bp > 0]
+    members += [shadow.model_version for shadow in route.shadows]
+    return frozenset(key for key in members if not is_ready(registry, key))
+
+
 def signature_faults(route: Route, registry: Registry) -> Faults:
     """List the members of a route whose tensors are not those of its first variant, as far as both are READY."""
     first = route.variants[0]

@@ -6,16 +6,13 @@ under a name in `routes_in_force.py`, what happens unasked in `route_upkeep.py`.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from gateway.errors import (
     InvalidRoute,
     PreconditionRequired,
-    RevisionMismatch,
     StoreRegressed,
     StoreUnavailable,
     UnknownRoute,
@@ -25,37 +22,23 @@ from gateway.inference.registry import Registry
 from gateway.messages import ModelVersion
 from gateway.route_fitness import fitness_faults, is_ready, why_not_ready
 from gateway.route_upkeep import RouteUpkeep
+from gateway.route_writer import Actor, RouteWriter, Stored, Wanted, patience
 from gateway.routes_in_force import LocalAbort, RoutesInForce
-from gateway.routing.document import parse_route, pointer_to, reason_fault
+from gateway.routing.document import parse_route, pointer_to
 from gateway.routing.edits import apply_abort, apply_shift, changes
-from gateway.routing.published import PublishedRoute, moved_share_bp, next_content, published_route
+from gateway.routing.published import PublishedRoute, moved_share_bp, published_route
 from gateway.routing.route import Route, percent
 from gateway.store.interface import Store
 from gateway.store.records import (
-    Action,
     AuditRecord,
-    Content,
-    Position,
     ReplicaReport,
-    RouteChange,
     RouteRecord,
     Written,
 )
 
-PATIENCE_S = 0.95
-"""What an operator waits for at most when the store is away; a second is promised."""
-ATTEMPTS = 10
-"""How often a change that states no revision begins again because somebody else was faster."""
+__all__ = ["Actor", "Changed", "RoutePlane", "Validation"]
 
 Publish = Callable[[Mapping[str, PublishedRoute]], None]
-
-
-class Actor(msgspec.Struct, frozen=True):
-    """Who asks for a change: the name of a token, why, and in which request."""
-
-    name: str
-    reason: str = ""
-    request_id: str = ""
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -79,13 +62,6 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[tuple[str, str], ...] = ()
     moved_percent: int | float = 0
     changes: tuple[Mapping[str, object], ...] = ()
-
-
-class _Wanted(msgspec.Struct, frozen=True):
-    """What a change shall make of a route."""
-
-    route: Route
-    content: Content
 
 
 class RoutePlane:
@@ -113,7 +89,7 @@ class RoutePlane:
         self._registry = registry
         self._routes = RoutesInForce(registry, publish, configured=configured)
         self._upkeep = RouteUpkeep(store, self._routes, ReplicaReport(id=replica_id, admin=admin_url, routes={}))
-        self._reserved: list[frozenset[ModelVersion]] = []
+        self._writer = RouteWriter(store)
 
     async def start(self) -> None:
         """Begin to follow the store; what it holds is in force when this returns, if it answers."""
@@ -152,8 +128,7 @@ class RoutePlane:
 
     def holders(self, key: ModelVersion) -> list[str]:
         """Name the routes because of which a version cannot be unloaded; automatic ones hold nothing."""
-        reserved = ["a route that is being written"] if any(key in versions for versions in self._reserved) else []
-        return self._routes.holders(key) or reserved
+        return self._routes.holders(key) or (["a route that is being written"] if self._writer.is_reserved(key) else [])
 
     def release(self, *keys: ModelVersion) -> None:
         """Let the automatic routes to versions that are gone from here lead elsewhere, or go too."""
@@ -227,14 +202,16 @@ class RoutePlane:
         except (UnknownRoute, UnreadableRevision):
             current = None
         try:
-            wanted = self._wanted(parse_route(document, name=name), current)
+            route = parse_route(document, name=name)
+            self._refuse_unfit(route)
         except InvalidRoute as exc:
             return Validation(valid=False, errors=exc.errors)
-        moved_bp = 0 if current is None else moved_share_bp(current, wanted.content, wanted.route)
+        wanted = Wanted.after(current, route)
+        moved_bp = 0 if current is None else moved_share_bp(current, wanted.content, route)
         return Validation(
             valid=True,
             moved_percent=percent(moved_bp),
-            changes=tuple(changes(None if current is None else current.route, wanted.route)),
+            changes=tuple(changes(None if current is None else current.route, route)),
         )
 
     # --- changing -----------------------------------------------------------------------------------
@@ -259,17 +236,13 @@ class RoutePlane:
                 f"route '{name}': state the revision in If-Match, or If-None-Match: * for a new one"
             )
         route = parse_route(document, name=name)
-        give_up_at = _give_up_at()
-        record, current = await self._stored(name, give_up_at)
-        if must_be_new and record is not None:
-            raise RevisionMismatch(name, expected=None, current=record.position.etag)
-        expected = None if must_be_new else _expected(name, if_match, record)
-        wanted = self._wanted(route, current)
-        reason = by.reason or route.reason
-        written = await self._write(
-            name, "put", expected=expected, wanted=wanted, current=current, by=by, reason=reason, give_up_at=give_up_at
-        )
-        return self._changed(written, is_created=record is None)
+
+        def plan(stored: Stored) -> Wanted:
+            self._refuse_unfit(route)
+            return Wanted.after(stored.route, route)
+
+        written = await self._writer.change(name, "put", plan, if_match=if_match, must_be_new=must_be_new, by=by)
+        return self._changed(written)
 
     async def delete(self, name: str, *, if_match: str | None, by: Actor) -> None:
         """Delete a route; a model's own name then gets its automatic route back.
@@ -280,21 +253,8 @@ class RoutePlane:
         """
         if if_match is None:
             raise PreconditionRequired(f"route '{name}': state the revision in If-Match")
-        give_up_at = _give_up_at()
-        record, current = await self._stored(name, give_up_at)
-        if record is None:
-            raise UnknownRoute(f"there is no route '{name}'")
-        expected = _expected(name, if_match, record)
-        written = await self._write(
-            name,
-            "delete",
-            expected=expected,
-            wanted=None,
-            current=current,
-            by=by,
-            reason=by.reason,
-            give_up_at=give_up_at,
-        )
+
+        written = await self._writer.change(name, "delete", lambda _: None, if_match=if_match, by=by)
         self._routes.take_own(written.record)
         self._upkeep.wake()
 
@@ -308,12 +268,12 @@ class RoutePlane:
             InvalidRoute: weights that cannot be, or more of them for a version that is not READY here.
         """
 
-        def wanted(current: PublishedRoute) -> _Wanted:
-            route = apply_shift(current.route, weights, reason=by.reason)
-            self._refuse_raised(current.route, route, weights)
-            return _Wanted(route, next_content(route, current=current))
+        def plan(stored: Stored) -> Wanted:
+            route = apply_shift(stored.current.route, weights, reason=by.reason)
+            self._refuse_raised(stored.current.route, route, weights)
+            return Wanted.after(stored.current, route)
 
-        return await self._edit(name, "shift", wanted, if_match, by)
+        return self._changed(await self._writer.change(name, "shift", plan, if_match=if_match, by=by))
 
     async def abort(self, name: str, *, shadows: bool = False, by: Actor) -> Changed:
         """Give everything to the first variant, whatever else happens; again is no new revision.
@@ -325,12 +285,11 @@ class RoutePlane:
             UnknownRoute: there is no such route.
         """
 
-        def wanted(current: PublishedRoute) -> _Wanted:
-            route = apply_abort(current.route, shadows=shadows, reason=by.reason)
-            return _Wanted(route, next_content(route, current=current))
+        def plan(stored: Stored) -> Wanted:
+            return Wanted.after(stored.current, apply_abort(stored.current.route, shadows=shadows, reason=by.reason))
 
         try:
-            return await self._edit(name, "abort", wanted, None, by)
+            return self._changed(await self._writer.change(name, "abort", plan, by=by))
         except (StoreUnavailable, StoreRegressed, UnreadableRevision):
             abort = LocalAbort(actor=by.name, reason=by.reason, request_id=by.request_id, removes_shadows=shadows)
             served = self._routes.abort_here(name, abort)
@@ -350,19 +309,20 @@ class RoutePlane:
             UnknownRoute: there is no such route, or not that revision of it.
             InvalidRoute: what it names is not READY here, or no longer fits together.
         """
-        give_up_at = _give_up_at()
+        give_up_at = patience()
         earlier = await self._store.history(name)
 
-        def wanted(current: PublishedRoute) -> _Wanted:
-            found = _earlier(earlier, current, revision)
+        def plan(stored: Stored) -> Wanted:
+            found = _earlier(earlier, stored.current, revision)
             if found is None:
                 asked = "earlier revision" if revision is None else f"revision {revision}"
                 raise UnknownRoute(f"route '{name}' has no {asked} to go back to")
-            content, route = found
-            self._refuse_unfit(route)
-            return _Wanted(route, content)
+            self._refuse_unfit(found.route)
+            return found
 
-        return await self._edit(name, "rollback", wanted, if_match, by, give_up_at=give_up_at)
+        return self._changed(
+            await self._writer.change(name, "rollback", plan, if_match=if_match, by=by, give_up_at=give_up_at)
+        )
 
     async def adopt(self, name: str, *, by: Actor) -> Changed:
         """Accept what a store holds that went backwards, as a new revision that every replica obeys.
@@ -373,91 +333,12 @@ class RoutePlane:
         written = await self._store.adopt(name, actor=by.name, reason=by.reason, request_id=by.request_id)
         return self._changed(written)
 
-    # --- compare and set ----------------------------------------------------------------------------
-
-    async def _edit(
-        self,
-        name: str,
-        action: Action,
-        wanted: Callable[[PublishedRoute], _Wanted],
-        if_match: str | None,
-        by: Actor,
-        *,
-        give_up_at: float | None = None,
-    ) -> Changed:
-        """Change the current document, and begin again when it changed meanwhile and no revision was stated."""
-        if (fault := reason_fault(by.reason)) is not None:
-            raise InvalidRoute(name, (("/reason", fault),))
-        give_up_at = give_up_at or _give_up_at()
-        for _ in range(ATTEMPTS):
-            record, current = await self._stored(name, give_up_at)
-            if record is None:
-                raise UnknownRoute(f"there is no route '{name}'")
-            if current is None:
-                raise UnreadableRevision(f"route '{name}': revision {record.revision} cannot be read, put a new one")
-            expected = record.position if if_match is None else _expected(name, if_match, record)
-            try:
-                written = await self._write(
-                    name,
-                    action,
-                    expected=expected,
-                    wanted=wanted(current),
-                    current=current,
-                    by=by,
-                    reason=by.reason,
-                    give_up_at=give_up_at,
-                )
-            except RevisionMismatch:
-                if if_match is not None:
-                    raise
-                continue
-            return self._changed(written)
-        raise StoreUnavailable(f"route '{name}' changes too fast", outcome="not_written")
-
-    async def _write(
-        self,
-        name: str,
-        action: Action,
-        *,
-        expected: Position | None,
-        wanted: _Wanted | None,
-        current: PublishedRoute | None,
-        by: Actor,
-        reason: str,
-        give_up_at: float,
-    ) -> Written:
-        before, after = (None if side is None else side.route for side in (current, wanted))
-        change = RouteChange(
-            name=name,
-            expected=expected,
-            content=None if wanted is None else wanted.content,
-            action=action,
-            actor=by.name,
-            reason=reason,
-            request_id=by.request_id,
-            changes=tuple(changes(before, after)),
-        )
-        with self._reserving(after):
-            return await self._store.write(change, give_up_at=give_up_at)
-
-    async def _stored(self, name: str, give_up_at: float) -> tuple[RouteRecord | None, PublishedRoute | None]:
-        """Read a route; the snapshot is None too where this release cannot read what is stored."""
-        record = await self._store.read(name, give_up_at=give_up_at)
-        if record is None:
-            return None, None
-        try:
-            return record, published_route(record)
-        except UnreadableRevision:
-            return record, None
-
-    def _changed(self, written: Written, *, is_created: bool = False) -> Changed:
+    def _changed(self, written: Written) -> Changed:
+        """Obey at once what was written, so that who asked this replica sees it there."""
         self._routes.take_own(written.record)
         self._upkeep.wake()
+        is_created = written.is_new_revision and written.record.revision == 1
         return Changed(published_route(written.record), written.is_new_revision, is_created)
-
-    def _wanted(self, route: Route, current: PublishedRoute | None) -> _Wanted:
-        self._refuse_unfit(route)
-        return _Wanted(route, next_content(route, current=current))
 
     def _refuse_unfit(self, route: Route) -> None:
         faults = fitness_faults(route, self._registry)
@@ -478,36 +359,11 @@ class RoutePlane:
         if faults:
             raise InvalidRoute(after.name, tuple(faults))
 
-    @contextlib.contextmanager
-    def _reserving(self, route: Route | None) -> Iterator[None]:
-        """Keep the versions of a route that is being written from being unloaded meanwhile."""
-        versions = frozenset[ModelVersion]() if route is None else route.model_versions
-        self._reserved.append(versions)
-        try:
-            yield
-        finally:
-            self._reserved.remove(versions)
 
-
-def _give_up_at() -> float:
-    return asyncio.get_running_loop().time() + PATIENCE_S
-
-
-def _expected(name: str, if_match: str | None, record: RouteRecord | None) -> Position:
-    """Read a stated revision and hold it against the stored one.
-
-    Raises:
-        RevisionMismatch: the route is elsewhere, or the entity tag is none of ours.
-    """
-    if record is None or (if_match not in ("*", record.position.etag)):
-        raise RevisionMismatch(name, expected=if_match, current=None if record is None else record.position.etag)
-    return record.position
-
-
-def _earlier(history: list[RouteRecord], current: PublishedRoute, revision: int | None) -> tuple[Content, Route] | None:
+def _earlier(history: list[RouteRecord], current: PublishedRoute, revision: int | None) -> Wanted | None:
     """Find what a rollback goes back to: the newest record of that revision, or the one before the current."""
     for record in history:  # newest first
         is_wanted = record.revision == revision if revision is not None else record.revision < current.revision
         if is_wanted and record.content is not None:
-            return record.content, published_route(record).route
+            return Wanted(published_route(record).route, record.content)
     return None

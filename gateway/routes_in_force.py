@@ -12,7 +12,7 @@ import msgspec
 from gateway.errors import UnreadableRevision
 from gateway.inference.registry import Registry, VersionState
 from gateway.messages import ModelVersion
-from gateway.route_fitness import fitness_faults, is_ready, signature_faults, worded
+from gateway.route_fitness import fitness_faults, is_ready, signature_faults, unready_versions, worded
 from gateway.routing.edits import apply_abort
 from gateway.routing.published import PublishedRoute, next_content, published_route
 from gateway.routing.route import Route, automatic_route
@@ -269,11 +269,18 @@ class RoutesInForce:
         except UnreadableRevision as exc:
             return before, str(exc)
         faults = fitness_faults(route.route, self._registry)
-        if not faults or before is None or before.epoch == UNSTORED_EPOCH or before.position == route.position:
-            return route, worded(faults)  # at a restart a bad candidate blocks nobody
-        if self._first_is_ready(route) and not self._first_is_ready(before):
+        if before is None or self._is_better(route, before, action=record.action):
             return route, worded(faults)
         return before, f"revision {route.revision} not applied: {worded(faults)}"
+
+    def _is_better(self, route: PublishedRoute, before: PublishedRoute, *, action: Action) -> bool:
+        """Decide whether the newest revision is served rather than the one in force, though it may not work whole."""
+        if before.epoch == UNSTORED_EPOCH or before.hash == route.hash:
+            return True
+        if self._first_is_ready(route) and (action == "abort" or not self._first_is_ready(before)):
+            return True
+        unready, unready_before = (unready_versions(each.route, self._registry) for each in (route, before))
+        return unready <= unready_before and not signature_faults(route.route, self._registry)
 
     def _unstored(self, name: str) -> PublishedRoute | None:
         standing = self._standing(name)

@@ -35,6 +35,7 @@ TIERS = (
         "route_fitness",
         "routes_in_force",
         "route_upkeep",
+        "route_writer",
         "shadowing",
         "endpoints",
         "shadow_lane",

@@ -118,7 +118,7 @@ def next_record(
     lineage: dict[int, Ancestor] = {}
     if current is None:
         epoch, revision = _epoch_at(now), 1
-    elif current.is_deleted:
+    elif current.is_deleted or change.action == "automatic":  # what nobody decided begins anew at revision 1
         epoch, revision, lineage = _next_epoch(now, current), 1, _descent(current)
     elif current.server != server:
         epoch, revision, lineage = _next_epoch(now, current), current.revision + 1, _descent(current)
