@@ -14,7 +14,9 @@ from gateway.api.problems import Headers
 from gateway.errors import InvalidRequest
 
 ANY = "*"
-_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')  # RFC 9110, section 8.8.3, without obs-text
+# RFC 9110, sections 5.6.1 and 8.8.3, without obs-text: a tag may hold commas, a list may have empty members.
+_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
+_LIST = re.compile(r'[ \t,]*(?:(?:W/)?"[\x21\x23-\x7e]*"[ \t]*(?:,[ \t,]*|\Z))*')
 
 
 class Precondition(msgspec.Struct, frozen=True):
@@ -49,16 +51,9 @@ def read_precondition(headers: Headers) -> Precondition:
 def _tags(value: str) -> Sequence[str]:
     if value == ANY:
         return [ANY]
-    found = []
-    for part in value.split(","):
-        if not part.strip():
-            continue  # RFC 9110 lets a list have empty members
-        tag = _TAG.fullmatch(part.strip())
-        if tag is None:
-            raise InvalidRequest('If-Match: expected an entity tag in double quotes as ETag has it, "1-2-abc", or *')
-        if tag[1] is None:
-            found.append(tag[2])
-    return found
+    if _LIST.fullmatch(value) is None:
+        raise InvalidRequest('If-Match: expected an entity tag in double quotes as ETag has it, "1-2-abc", or *')
+    return [tag for weak, tag in _TAG.findall(value) if not weak]
 
 
 def _joined(headers: Headers, name: bytes) -> str | None:

@@ -50,7 +50,7 @@ class Description:
         """
         item = next((item for pattern, item in self._patterns if pattern.fullmatch(path)), None)
         if item is None:
-            assert status in (404, 405, 501), f"{method} {path}: not declared, and {status}"
+            assert status in (401, 403, 404, 405, 501), f"{method} {path}: not declared, and {status}"
             return
         operation = item.get(method.lower())
         if operation is None:
