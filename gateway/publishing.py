@@ -24,7 +24,7 @@ from gateway.candidate import (
     try_rows,
 )
 from gateway.data_files import DataFile
-from gateway.errors import CannotStart, InvalidModel, PublishRefused, WrongUsage
+from gateway.errors import CannotStart, InvalidModel, InvalidReference, PublishRefused, WrongUsage
 from gateway.inference.golden_rows import encode_golden
 from gateway.inference.manifest import Manifest, Scalar, parse_golden, sha256_of
 from gateway.inference.model_config import ModelConfig
@@ -33,7 +33,10 @@ from gateway.inference.signature import Signature
 from gateway.inference.zipmap import StrippedModel
 from gateway.inference.zipmap import strip_zipmap as take_zipmap_off
 from gateway.messages import ModelVersion
+from gateway.monitoring.reference import Reference, encode_reference
+from gateway.referencing import Progress, make_reference
 from gateway.staging import next_version, refuse_existing, staged_version
+from gateway.yardsticks import REFERENCE_FILE
 
 PathName = str | os.PathLike[str]
 
@@ -47,6 +50,7 @@ class PublishedVersion:
 
     Attributes:
         shares_runs, reason: Whether requests will share runs, and why.
+        reference: What the data and the predictions on it look like; None without data, or where none can be made.
         changes: What differs from the newest version before it, in words.
     """
 
@@ -56,6 +60,7 @@ class PublishedVersion:
     signature: Signature
     shares_runs: bool
     reason: str
+    reference: Reference | None
     changes: tuple[str, ...]
 
 
@@ -76,6 +81,7 @@ def publish(
     metrics: Mapping[str, float] | None = None,
     data_version: str = "",
     report: Report = lambda _: None,
+    progress: Progress = lambda _done, _total: None,
 ) -> PublishedVersion:
     """Put a new version of a model into a repository, where servers find it by themselves.
 
@@ -86,7 +92,8 @@ def publish(
         model: Its name; a new one makes a new model.
         file: The ONNX file, or its bytes. External tensor data is taken from beside the file.
         version: Its number; the next free one when None.
-        data: Rows (.csv, .parquet, .npz, .jsonl) that must fit the model and that name its features.
+        data: Rows (.csv, .parquet, .npz, .jsonl) that must fit the model and that name its features; reference.json is
+            made of them, with which live traffic is compared.
         drop: Columns of the data that are no features.
         golden: A golden.json: requests with the answers that the version must give wherever it is loaded.
         golden_rows: Makes golden.json of so many first rows of the data and the answers the model gives now. These
@@ -98,6 +105,7 @@ def publish(
         metrics: How good it was found to be.
         data_version: The data's revision, for instance DVC's.
         report: Is told every step, a sentence each.
+        progress: Is told how many of how many rows of the data have been run.
     Raises:
         InvalidModel: it cannot be served. LoadFailed: onnxruntime refuses it.
         InvalidData: the data cannot be read or does not fit.
@@ -125,6 +133,7 @@ def publish(
         source=(_lineage_of(stripped, content) | dict(source or {})),
         metrics=dict(metrics or {}),
     )
+    reference: Reference | None = None
     with staged_version(root, model) as staged:
         files, hashes = stage_files(staged, GivenModel(stripped.model, beside, promised), report)
         loaded = load_as_server(key, files, config, report)
@@ -139,6 +148,13 @@ def publish(
                 made = encode_golden(session, asked)
                 staged.write(GOLDEN_FILE, made)
                 hashes[GOLDEN_FILE] = sha256_of(made)
+            try:
+                reference = make_reference(rows, loaded, manifest=manifest, progress=progress)
+            except InvalidReference as exc:
+                report(f"no reference is made, so nothing will be watched: {exc}")
+            else:
+                staged.write(REFERENCE_FILE, encode_reference(reference))
+                report(f"reference.json: {reference.rows:,} rows and what the model says to them, {reference.hash}")
         check_names(manifest, session)
         files = seal(staged, key, replace(manifest, files=hashes))
         if golden_rows:  # servers will start from these rows
@@ -156,6 +172,7 @@ def publish(
         signature=loaded.signature,
         shares_runs=loaded.sharing.shares_runs,
         reason=loaded.sharing.reason,
+        reference=reference,
         changes=tuple(changes),
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gateway.errors import InvalidModel, LoadFailed
+from gateway.errors import GatewayError, InvalidModel, LoadFailed
 from gateway.inference.columns import naming_faults
 from gateway.inference.graph import external_files
 from gateway.inference.loader import LoadedVersion, load_version
@@ -25,8 +25,7 @@ from gateway.inference.repository import (
     read_file,
 )
 from gateway.inference.signature import Signature
-
-REFERENCE_FILE = "reference.json"
+from gateway.yardsticks import REFERENCE_FILE, load_yardstick
 
 _KEYED = re.compile(r"key '(?P<key>[^']+)': (?P<reason>.*)", re.DOTALL)
 _EXECUTION = re.compile(r"(?P<key>execution\.[\w.]+): (?P<reason>.*)", re.DOTALL)
@@ -97,6 +96,7 @@ class VersionCheck:
         loaded = self._load(model, manifest, golden, has_external=bool(external))
         if loaded is not None:
             self._check_names(manifest, loaded.signature)
+            self._check_reference(loaded.signature)
             if not loaded.sharing.shares_runs and self._config.batching.enabled is not False:
                 self._note(version.model_file, f"requests run one by one: {loaded.sharing.reason}")
         return loaded
@@ -169,6 +169,13 @@ class VersionCheck:
         ):
             for tensor, fault in naming_faults(names, specs, role=role).items():
                 self.findings.append(Finding(file=file, key=f"{table}.{tensor}", reason=fault))
+
+    def _check_reference(self, signature: Signature) -> None:
+        if self._version.has(REFERENCE_FILE):
+            try:
+                load_yardstick(self._version, signature, self._config.monitoring)
+            except GatewayError as exc:
+                self._fault(REFERENCE_FILE, str(exc).removeprefix(f"{REFERENCE_FILE}: "))
 
     def _attempt(self, name: str, work: Callable[[], T]) -> T | None:
         try:

@@ -15,7 +15,7 @@ from gateway.inference.repository import VersionFolder, read_file
 from gateway.inference.signature import Signature
 from gateway.messages import ModelVersion, TensorSpec
 from gateway.monitoring.monitor import Monitor
-from gateway.monitoring.reference import CategoricalFeature, Feature, Reference, decode_reference
+from gateway.monitoring.reference import CategoricalFeature, Feature, Reference
 from gateway.monitoring.report import NO_REFERENCE
 from gateway.monitoring.yardstick import Yardstick
 from gateway.settings import MonitoringOptions
@@ -68,8 +68,7 @@ def prepare_yardstick(version: VersionFolder, signature: Signature, options: Mon
     if not version.has(REFERENCE_FILE):
         return Preparation(yardstick=None, reason=NO_REFERENCE, origin=origin)
     try:
-        yardstick = Yardstick(read_file(version.path, REFERENCE_FILE), options)
-        check_reference(yardstick.reference, signature)
+        yardstick = load_yardstick(version, signature, options)
     except GatewayError as exc:
         reason = str(exc).removeprefix(f"{version.path}/")
         return Preparation(yardstick=None, reason=f"invalid reference: {reason}", origin=origin)
@@ -78,6 +77,18 @@ def prepare_yardstick(version: VersionFolder, signature: Signature, options: Mon
         log.exception("reference_crashed", extra={"model": version.key.model, "version": version.key.version})
         return Preparation(yardstick=None, reason="invalid reference: the log says more", origin=origin)
     return Preparation(yardstick=yardstick, reason="", origin=origin)
+
+
+def load_yardstick(version: VersionFolder, signature: Signature, options: MonitoringOptions) -> Yardstick:
+    """Read a version's reference.json, and hold it against the model and the selection of features.
+
+    Raises:
+        InvalidModel: it is no plain file.
+        InvalidReference: it is none, was changed since it was made, or does not fit.
+    """
+    yardstick = Yardstick(read_file(version.path, REFERENCE_FILE), options)
+    check_reference(yardstick.reference, signature)
+    return yardstick
 
 
 def check_reference(reference: Reference, signature: Signature) -> None:
@@ -102,16 +113,6 @@ def check_reference(reference: Reference, signature: Signature) -> None:
             raise InvalidReference(
                 f"reference: feature '{feature.name}' does not fit {role} '{tensor}', {spec.datatype}"
             )
-
-
-def read_reference(version: VersionFolder) -> Reference:
-    """Read a version's reference.json.
-
-    Raises:
-        InvalidModel: it is no plain file.
-        InvalidReference: it is none, or was changed since it was made.
-    """
-    return decode_reference(read_file(version.path, REFERENCE_FILE))
 
 
 def row_values(spec: TensorSpec) -> int | None:

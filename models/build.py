@@ -39,6 +39,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
+from gateway.monitoring.reference import NumericFeature, Reference, decode_reference, encode_reference
+from gateway.monitoring.reference_builder import build_reference
+
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.float64]
 Tensors = dict[str, Array]
@@ -49,6 +52,7 @@ SEED = 20261121
 CREATED = "2026-11-21T00:00:00Z"  # fixed, so that the same libraries give the same bytes
 OPSETS = {"": 17, "ai.onnx.ml": 3}
 IR_VERSION = 8
+HASHED = ("model.onnx", "golden.json")
 CLASSIFIED = ["label", "probabilities"]
 TEST_SHARE = 0.25
 REPRODUCED = 1e-4  # --check, on other processors or library versions: absolute or relative
@@ -72,6 +76,7 @@ class Version:
     Attributes:
         tests: Inputs of the test split, one entry per shape.
         golden: Inputs taken from the test split for golden.json.
+        training: Inputs of the training split, for reference.json, one entry per shape.
     """
 
     model: str
@@ -81,6 +86,7 @@ class Version:
     metrics: dict[str, float]
     tests: list[Tensors]
     golden: list[Tensors]
+    training: list[Tensors]
     features: dict[str, list[str]]
     labels: dict[str, list[str]]
     tolerance: float = 1e-5
@@ -118,6 +124,7 @@ def breast_cancer() -> list[Version]:
                 | {"roc_auc": float(roc_auc_score(bunch.target[test], answers["probabilities"][:, 1]))},
                 tests=[inputs],
                 golden=[rows_of(inputs, [0]), rows_of(inputs, [1, 2, 3])],
+                training=[{"features": bunch.data[train].astype(np.float32)}],
                 features={"features": [str(name).replace(" ", "_") for name in bunch.feature_names]},
                 labels={"probabilities": [str(name) for name in bunch.target_names]},
             )
@@ -160,6 +167,7 @@ def digits() -> list[Version]:
             metrics=classification_metrics(target[test], answers["probabilities"]),
             tests=[inputs],
             golden=[rows_of(inputs, [0]), rows_of(inputs, [1, 2])],
+            training=[{"image": images[train, np.newaxis].astype(np.float32)}],
             features={},
             labels={"probabilities": [str(digit) for digit in range(10)]},
         )
@@ -216,6 +224,7 @@ def digits_sequence() -> list[Version]:
             metrics=metrics,
             tests=tests,
             golden=[rows_of(tests[7], [0]), rows_of(tests[3], [0, 1]), rows_of(tests[0], [2])],
+            training=[{"steps": images[train, :count].astype(np.float32)} for count in counts],
             features={},
             labels={"probabilities": [str(digit) for digit in range(10)]},
         )
@@ -253,6 +262,7 @@ def diabetes() -> list[Version]:
             },
             tests=[inputs],
             golden=[rows_of(inputs, [0]), rows_of(inputs, [1, 2, 3])],
+            training=[{name: bunch.data[train, i : i + 1].astype(np.float32) for i, name in enumerate(names)}],
             features={name: [name] for name in names},
             labels={},
             tolerance=1e-3,  # predictions are around 150, where neighbouring FP32 values are 1.5e-5 apart
@@ -319,6 +329,7 @@ def penguins() -> list[Version]:
                 rows_of(inputs, missing[:2]),
                 stranger,
             ],
+            training=[rows_of(every, train)],
             features={name: [name] for name in every},
             labels={"probabilities": [str(name) for name in np.unique(target)]},
         )
@@ -492,13 +503,33 @@ def same(left: Array, right: Array, *, tolerance: float) -> bool:
 
 
 def write(version: Version, repository: Path) -> None:
-    """Write one version's directory: model.onnx, golden.json and manifest.toml."""
+    """Write one version's directory: model.onnx, golden.json, manifest.toml and reference.json."""
     directory = repository / version.model / str(version.number)
     directory.mkdir(parents=True)
     (directory / "model.onnx").write_bytes(version.graph.SerializeToString(deterministic=True))
     (directory / "golden.json").write_text(golden_json(version))
-    hashes = {name: sha256_of(content) for name, content in files_of(directory).items()}
+    hashes = {name: sha256_of(content) for name, content in files_of(directory).items() if name in HASHED}
     (directory / "manifest.toml").write_text(manifest_toml(version, hashes))
+    (directory / "reference.json").write_bytes(encode_reference(reference_of(version)))
+
+
+def reference_of(version: Version) -> Reference:
+    """Summarise the training rows and the answers to them; an input whose rows differ in size is left out."""
+    answer = opened(version.graph)
+    inputs, outputs = (stacked(parts) for parts in (version.training, [answer(rows) for rows in version.training]))
+    columns = {name: array[:1].size for name, array in {**inputs, **outputs}.items()}
+    names = version.features | version.labels
+    return build_reference(
+        inputs, outputs, names={name: names[name] for name in columns if len(names.get(name, ())) == columns[name]}
+    )
+
+
+def stacked(parts: list[Tensors]) -> Tensors:
+    return {
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+        if len({part[name].shape[1:] for part in parts}) == 1
+    }
 
 
 def manifest_toml(version: Version, hashes: dict[str, str]) -> str:
@@ -557,7 +588,7 @@ def plain(values: Array) -> object:
 
 
 def publish(built: Path, committed: Path, scratch: Path) -> str:
-    """Put a built version into its place by renames; what stood there, a reference included, goes."""
+    """Put a built version into its place by renames; what stood there goes."""
     if files_of(built) == files_of(committed):
         return "unchanged"
     committed.parent.mkdir(exist_ok=True)
@@ -569,7 +600,7 @@ def publish(built: Path, committed: Path, scratch: Path) -> str:
 
 
 def files_of(directory: Path) -> dict[str, bytes]:
-    names = ("model.onnx", "golden.json", "manifest.toml")
+    names = (*HASHED, "manifest.toml", "reference.json")
     return {name: (directory / name).read_bytes() for name in names if (directory / name).is_file()}
 
 
@@ -580,7 +611,8 @@ def compare(version: Version, built: Path, committed: Path) -> tuple[bool, str]:
         return False, f"has no {', '.join(sorted(missing))}"
     if ours == theirs:
         return True, "identical"
-    if fault := manifest_fault(ours, theirs) or answers_fault(version, committed / "model.onnx"):
+    fault = manifest_fault(ours, theirs) or reference_fault(ours, theirs)
+    if fault := fault or answers_fault(version, committed / "model.onnx"):
         return False, fault
     changed = ", ".join(sorted(name for name in ours if ours[name] != theirs[name]))
     return True, f"answers equal within {REPRODUCED}, not byte for byte: {changed}"
@@ -600,6 +632,21 @@ def manifest_fault(ours: dict[str, bytes], theirs: dict[str, bytes]) -> str | No
     for name, value in built["metrics"].items():
         if not math.isclose(committed["metrics"].get(name, math.nan), value, abs_tol=METRIC_REPRODUCED):
             return f"manifest.toml: metric {name!r} differs"
+    return None
+
+
+def reference_fault(ours: dict[str, bytes], theirs: dict[str, bytes]) -> str | None:
+    """Name the first feature whose rows, kind or moments the committed reference has otherwise."""
+    built, committed = (decode_reference(files["reference.json"]) for files in (ours, theirs))
+    if [feature.name for feature in built.features] != [feature.name for feature in committed.features]:
+        return "reference.json: has other features"
+    for feature, other in zip(built.features, committed.features, strict=True):
+        if type(feature) is not type(other) or feature.rows != other.rows:
+            return f"reference.json: feature {feature.name!r} differs"
+        if isinstance(feature, NumericFeature) and isinstance(other, NumericFeature):
+            pairs = zip((feature.mean, feature.sigma), (other.mean, other.sigma), strict=True)
+            if not all(math.isclose(left, right, rel_tol=REPRODUCED, abs_tol=REPRODUCED) for left, right in pairs):
+                return f"reference.json: feature {feature.name!r} has other moments"
     return None
 
 

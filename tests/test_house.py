@@ -45,6 +45,7 @@ TIERS = (
         "data_files",
         "checking",
         "version_check",
+        "referencing",
         "yardsticks",
     },
     {"routing", "inference", "monitoring"},

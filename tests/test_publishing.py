@@ -154,13 +154,15 @@ def test_every_step_is_reported(model: Path, repository: Path, data: Path) -> No
     publish("fraud", model, repository=repository)
     wider = onnx_models.identity(shape=("rows", 3))
     said: list[str] = []
-    publish("fraud", wider, repository=repository, data=data, drop=["target"], report=said.append)
+    version = publish("fraud", wider, repository=repository, data=data, drop=["target"], report=said.append)
+    assert version.reference is not None
     assert said == [
         f"read {len(wider):,} bytes",
         "input 'x': FP32 [rows, 3]",
         "output 'y': FP32 [rows, 3]",
         "requests share runs: the self-test found rows independent",
         "train.csv: 20 rows fit the inputs",
+        f"reference.json: 20 rows and what the model says to them, {version.reference.hash}",
     ]
 
 

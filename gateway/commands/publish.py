@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from gateway.commands.arguments import OK, Commands, settings_of, tell
+from gateway.commands.progress import ProgressBar
 from gateway.settings import ServerSettings
 
 
@@ -29,7 +30,12 @@ def add(commands: Commands) -> None:
     publish.add_argument("file", type=Path, metavar="FILE.onnx", help="external data is taken from beside it")
     # Not "version": the whole command has a --version of its own.
     publish.add_argument("--version", type=int, dest="number", metavar="N", help="default: the next free number")
-    publish.add_argument("--data", type=Path, metavar="FILE", help=".csv, .parquet, .npz or .jsonl; names the features")
+    publish.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help=".csv, .parquet, .npz or .jsonl; names the features and makes the reference",
+    )
     publish.add_argument(
         "--drop", nargs="+", action="extend", default=[], metavar="COLUMN", help="no features of --data"
     )
@@ -47,6 +53,7 @@ def add(commands: Commands) -> None:
 
 def _run(parsed: argparse.Namespace) -> int:
     repository = settings_of({"repository": parsed.repository}).server.repository
+    from gateway.monitoring.reference_summary import summarise_reference
     from gateway.publishing import publish
     from gateway.telemetry.logs import configure_logging
 
@@ -62,6 +69,9 @@ def _run(parsed: argparse.Namespace) -> int:
         golden_rows=parsed.golden_rows,
         strip_zipmap=parsed.strip_zipmap,
         report=tell,
+        progress=ProgressBar(parsed.model),
     )
+    if published.reference is not None:
+        tell(summarise_reference(published.reference))
     print(f"published {published.key} in {published.path}")
     return OK
