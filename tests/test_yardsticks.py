@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from gateway.monitoring.monitor import Monitor
 from gateway.monitoring.reference import encode_reference
 from gateway.monitoring.reference_builder import build_reference
 from gateway.monitoring.report import Report
+from gateway.routeplane import RoutePlane
 from gateway.settings import MonitoringOptions
+from gateway.store.memory_store import MemoryStore
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.telemetry.metrics import Metrics
 from gateway.yardsticks import Yardsticks
@@ -54,16 +57,29 @@ class Place:
         self.monitor = Monitor(MemoryWindowStore())
         self.registry = Registry()
         metrics = Metrics()
-        self.dataplane = DataPlane(self.registry, metrics)
+        self._store = MemoryStore()
+        self._routeplane = RoutePlane(self._store, self.registry, DataPlane(self.registry, metrics).publish)
         self.controlplane = ControlPlane(
             Repository(root, ModelConfig(monitoring=defaults or MonitoringOptions())),
             self.registry,
-            self.dataplane,
+            self._routeplane,
             metrics,
             yardsticks=Yardsticks(self.monitor),
             wall_clock=lambda: time.time() + 10,
             scan_interval_s=0.02,
         )
+
+    async def __aenter__(self) -> Self:
+        await self._store.__aenter__()
+        await self._routeplane.start()
+        await self.controlplane.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.controlplane.stop()
+        await self._routeplane.stop()
+        await self._store.__aexit__(None, None, None)
+        await self.monitor.stop()
 
     async def report(self) -> Report:
         found = await self.monitor.report("fraud", 1)
@@ -93,11 +109,8 @@ def root(tmp_path: Path) -> Path:
 @pytest_asyncio.fixture
 async def place(root: Path) -> AsyncIterator[Place]:
     """Watch that repository."""
-    place = Place(root)
-    await place.controlplane.start()
-    yield place
-    await place.controlplane.stop()
-    await place.monitor.stop()
+    async with Place(root) as place:
+        yield place
 
 
 async def test_without_a_reference_a_version_is_known_and_nothing_is_counted(place: Place) -> None:
@@ -143,9 +156,7 @@ async def test_an_invalid_reference_leaves_the_version_served_and_is_said(
 
 async def test_settings_of_a_model_are_noticed_and_win_over_the_defaults(root: Path) -> None:
     (root / "fraud" / "1" / "reference.json").write_bytes(reference())
-    place = Place(root, MonitoringOptions(bucket_s=7, min_rows=3))
-    await place.controlplane.start()
-    try:
+    async with Place(root, MonitoringOptions(bucket_s=7, min_rows=3)) as place:
         (watch, _) = place.monitor.watches
         assert (watch.yardstick.options.bucket_s, watch.yardstick.options.min_rows) == (7, 3)
         configure(root, "fraud", '[monitoring]\nbucket_s = 2\nfeatures = ["x_1"]\n')
@@ -158,9 +169,6 @@ async def test_settings_of_a_model_are_noticed_and_win_over_the_defaults(root: P
         configure(root, "fraud", '[monitoring]\nfeatures = ["nothing"]\n')
         report = await place.until(lambda report: "unknown" in report.reason)
         assert "[monitoring] features: unknown 'nothing'" in report.reason
-    finally:
-        await place.controlplane.stop()
-        await place.monitor.stop()
 
 
 async def test_rows_seen_stay_counted_over_a_new_reference_and_go_with_the_version(place: Place) -> None:
