@@ -14,6 +14,8 @@ from gateway.monitoring.bins import BoolArray, Counts, FloatArray
 from gateway.monitoring.distances import divide
 
 MIN_EXPECTED = 5.0
+MIN_EXPECTED_OF_CATEGORIES = 10.0
+"""With 5, categories of 200 rows are called significant at 1 % in 1.1 % of the windows; with 10 in 1.03 %."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +55,9 @@ def chi_square(reference: Counts, current: Counts) -> FloatArray:
 def chi_square_test(reference: Counts, current: Counts, *, ordered: BoolArray) -> ChiSquare:
     """Test whether two windows come from one distribution.
 
-    Bins are merged until each expects at least 5 rows in the smaller window: neighbours where bins are ordered, else
-    the rarest with the next rarest. Which bins merge depends on the pooled counts alone, which say nothing about the
-    difference of the windows, so the merging does not bend the test.
+    Bins are merged until each expects enough rows in the smaller window: neighbours where bins are ordered, until they
+    expect 5, else the rarest with the next rarest, until they expect 10. Which bins merge depends on the pooled counts
+    alone, which say nothing about the difference of the windows, so the merging does not bend the test.
 
     Args:
         reference: Rows per bin, int64, shape (features, bins).
@@ -69,7 +71,8 @@ def chi_square_test(reference: Counts, current: Counts, *, ordered: BoolArray) -
     by_count = np.argsort(-pooled, axis=1, kind="stable")
     order = np.where(ordered[:, None], np.arange(pooled.shape[1]), by_count)
     reference, current, pooled = (np.take_along_axis(part, order, axis=1) for part in (reference, current, pooled))
-    groups = _merge_sparse(pooled, np.minimum(reference.sum(axis=1), current.sum(axis=1)))
+    enough = np.where(ordered, MIN_EXPECTED, MIN_EXPECTED_OF_CATEGORIES)
+    groups = _merge_sparse(pooled, np.minimum(reference.sum(axis=1), current.sum(axis=1)), enough)
     merged_reference, merged_current = (_sum_groups(part, groups) for part in (reference, current))
     statistic = chi_square(merged_reference, merged_current)
     degrees = np.maximum(np.count_nonzero(merged_reference + merged_current, axis=1) - 1, 0)
@@ -77,12 +80,13 @@ def chi_square_test(reference: Counts, current: Counts, *, ordered: BoolArray) -
     return ChiSquare(statistic=statistic, degrees=degrees, p_value=p_value)
 
 
-def _merge_sparse(pooled: Counts, rows: Counts) -> Counts:
+def _merge_sparse(pooled: Counts, rows: Counts, enough: FloatArray) -> Counts:
     """Assign bins to groups, left to right, so that every group expects enough rows.
 
     Args:
         pooled: Rows per bin of both windows, shape (features, bins).
         rows: Rows of the smaller window, shape (features,).
+        enough: Rows a group has to expect, shape (features,).
     Returns: int64, shape (features, bins), from 0; what is left over at the end joins the last full group.
     """
     total = np.maximum(pooled.sum(axis=1), 1)
@@ -93,7 +97,7 @@ def _merge_sparse(pooled: Counts, rows: Counts) -> Counts:
     for column in range(pooled.shape[1]):
         groups[:, column] = group
         open_rows += expected[:, column]
-        full = open_rows >= MIN_EXPECTED
+        full = open_rows >= enough
         group += full
         open_rows[full] = 0.0
     return np.minimum(groups, np.maximum(group - 1, 0)[:, None])
