@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.api.admin import admin_app
+from gateway.api.admin_comparison import comparison_calls, pairs_to_compare
 from gateway.api.admin_drift import drift_calls
 from gateway.api.admin_models import model_calls, replica_calls
 from gateway.api.admin_routes import route_calls
@@ -31,6 +33,7 @@ from gateway.monitoring.monitor import Monitor
 from gateway.monitoring.webhook import Webhook, http_post
 from gateway.routeplane import RoutePlane
 from gateway.routing.document import configured_routes
+from gateway.routing.published import PublishedRoute
 from gateway.settings import MonitoringSettings, Settings
 from gateway.shadowing import Shadowing
 from gateway.store.memory_store import MemoryStore
@@ -78,7 +81,7 @@ class Gateway:
         self.routeplane = RoutePlane(
             self._store,
             self.registry,
-            self.dataplane.publish,
+            self._publish,
             configured=configured,
             replica_id=replica_id,
             admin_url=admin_url,
@@ -105,6 +108,7 @@ class Gateway:
                 *model_calls(self.controlplane, self.exchange),
                 *route_calls(self.routeplane, self.dataplane),
                 *drift_calls(self.monitor),
+                *comparison_calls(self.monitor, self.routeplane.in_force),
                 *console_routes(),
             ],
             AdminAccess(settings.auth, settings.server.admin_host),
@@ -149,6 +153,11 @@ class Gateway:
         if self._state is not None:
             self._state.release()
         self.exchange.close()
+
+    def _publish(self, routes: Mapping[str, PublishedRoute]) -> None:
+        """Serve these routes from now on, and count what their variants predict side by side."""
+        self.dataplane.publish(routes)
+        self.monitor.compare(pairs_to_compare(routes.values()))
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()

@@ -170,6 +170,14 @@ def _drift_paths() -> dict[str, Json]:
             "parameters": [MODEL, VERSION],
             "post": baseline | {"parameters": [role]},
         },
+        "/admin/v1/routes/{route}/comparison": {
+            "parameters": [_ROUTE],
+            "get": call(
+                "Predictions of every variant on the first variant's edges",
+                "RouteComparison",
+                {404: "No such route.", 503: "The store does not answer."},
+            ),
+        },
     }
 
 

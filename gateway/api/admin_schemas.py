@@ -116,6 +116,38 @@ ADMIN: dict[str, Json] = COMMON | {
             )
         },
     ),
+    "RouteComparison": object_form(
+        {
+            "route": TEXT,
+            "revision": COUNT,
+            "window": {"anyOf": [object_form({"start": _TIME, "end": _TIME}), {"type": "null"}]},
+            "predictions": list_form(
+                object_form(
+                    {
+                        "name": TEXT,
+                        "kind": {"type": "string", "enum": ["numeric", "categorical"]},
+                        "edges": list_form({"type": "number"}),
+                        "values": _VALUES,
+                        "variants": list_form(
+                            object_form(
+                                {
+                                    "variant": TEXT,
+                                    "model": TEXT,
+                                    "version": COUNT,
+                                    "rows": COUNT,
+                                    "counts": list_form(COUNT),
+                                    "p_value": {"type": ["number", "null"]},
+                                    "statistics": _MEASURES,
+                                }
+                            )
+                        ),
+                    }
+                )
+            ),
+            "reason": TEXT,
+        },
+        description="The first variant first; p-values and statistics are against it.",
+    ),
     "BaselinePeriod": object_form({"from": _TIME, "to": _TIME}),
     "Baseline": object_form(
         {"model": TEXT, "version": COUNT, "role": _ROLE, "from": _TIME, "to": _TIME}

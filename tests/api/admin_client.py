@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 from gateway.api.admin import admin_app
+from gateway.api.admin_comparison import comparison_calls
 from gateway.api.admin_drift import drift_calls
 from gateway.api.admin_models import model_calls, replica_calls
 from gateway.api.admin_openapi import admin_description
@@ -65,6 +66,7 @@ async def admin_client(
         *model_calls(plane.controlplane, plane.exchange),
         *route_calls(plane.routeplane, plane.dataplane),
         *drift_calls(plane.monitor),
+        *comparison_calls(plane.monitor, plane.routeplane.in_force),
         *console_routes(),
     ]
     app = admin_app(calls, AdminAccess(auth or AuthSettings(), listens), plane.exchange.desk.request_id)
