@@ -29,7 +29,6 @@ RUN_LIMIT_S = 30.0
 """A shadow's run that takes longer is ended, and counts as an error."""
 
 LOG_INTERVAL_S = 60.0
-_SLOW = TimeoutError(f"the run took longer than {RUN_LIMIT_S:g} s")
 _LARGE_ELEMENTS = 20_000
 """Answers with more values than these are compared off the loop."""
 
@@ -81,12 +80,14 @@ class Shadowing:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        run_limit_s: float = RUN_LIMIT_S,
     ) -> None:
         self.callers = Callers()
         self.observer: Observer | None = None
         self._metrics = metrics
         self._clock = clock
         self._wall_clock = wall_clock
+        self._run_limit_s = run_limit_s
         self._lanes: dict[tuple[str, str, ModelVersion], ShadowLane] = {}
         self._turns: deque[ShadowLane] = deque()
         self._answered: deque[tuple[ShadowLane, Offered, asyncio.Future[Answer]]] = deque()
@@ -242,7 +243,7 @@ class Shadowing:
         batcher = served.batcher
         batcher.acquire()
         answer = batcher.spare.run(offered.inputs, offered.rows, lane.wanted(offered.outputs))
-        limit = asyncio.get_running_loop().call_later(RUN_LIMIT_S, answer.cancel)
+        limit = asyncio.get_running_loop().call_later(self._run_limit_s, answer.cancel)
         self._running.add(answer)
 
         def end(_: asyncio.Future[Answer]) -> None:
@@ -256,7 +257,7 @@ class Shadowing:
 
     def _compare(self, lane: ShadowLane, offered: Offered, answer: asyncio.Future[Answer]) -> None:
         """Compare one answer; a large one off the loop."""
-        failure = _SLOW if answer.cancelled() else answer.exception()
+        failure = TimeoutError("the run took too long") if answer.cancelled() else answer.exception()
         if failure is not None:
             self._tell_rarely(lane, failure)
             self._count(lane, offered, failed_comparison(str(failure)), None)

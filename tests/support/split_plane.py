@@ -32,6 +32,9 @@ from tests.inference.stub_session import Settings, StubSession, loaded_version
 from tests.routing.routes import publish
 from tests.support.server import HttpAnswer
 
+SHADOW_LIMIT_S = 0.5
+"""How long a shadow's run may take here; a session that is held ends with it."""
+
 
 class SplitPlane:
     """Versions of `fraud` on stub sessions, the routes in force, and a clock that the test may turn."""
@@ -40,7 +43,7 @@ class SplitPlane:
         self.ahead_s = 0.0
         self.metrics = Metrics()
         self.registry = Registry()
-        self.shadowing = Shadowing(self.metrics, clock=self.now)
+        self.shadowing = Shadowing(self.metrics, clock=self.now, run_limit_s=SHADOW_LIMIT_S)
         self.dataplane = DataPlane(self.registry, self.metrics, shadowing=self.shadowing, clock=self.now)
         routeplane = RoutePlane(MemoryStore(), self.registry, self.dataplane.publish)  # never started, as the next
         controlplane = ControlPlane(Repository(repository), self.registry, routeplane, self.metrics)
