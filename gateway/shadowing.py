@@ -289,7 +289,7 @@ class Shadowing:
             return
         self._next_log_at[key] = now + LOG_INTERVAL_S
         facts = {"route": lane.route, "shadow": lane.shadow.name, "model_version": str(lane.key)}
-        log.warning("shadow_failed", extra=facts | {"reason": str(failure)}, exc_info=failure.__cause__)
+        log.warning("shadow_failed", extra=facts | {"reason": str(failure)})
 
 
 def _compared(lane: ShadowLane, offered: Offered, outputs: Tensors) -> Comparison:

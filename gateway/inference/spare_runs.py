@@ -101,7 +101,6 @@ class SpareRuns:
             return BatchRun([exc], 1, 0.0, 0.0, 0.0)
         except Exception as exc:  # noqa: BLE001 - told to whoever asked, who logs it at most rarely
             failure = InferenceFailed(f"{self._loaded.key}: {type(exc).__name__}: {exc}")
-            failure.__cause__ = exc
             return BatchRun([failure], 1, 0.0, 0.0, 0.0)
 
     def _settle(self, request: SpareRequest, answer: asyncio.Future[Answer], run: BatchRun) -> None:

@@ -79,6 +79,14 @@ def affine(columns: int = 3, *, rows: int | str | None = "rows", scale: float = 
     )
 
 
+def rectified(columns: int = 1) -> bytes:
+    """Return y = max(x, 0) for x, FP32 [rows, columns]: the identity's equal but for negative values."""
+    shape = ("rows", columns)
+    return _model(
+        [helper.make_node("Relu", ["x"], ["y"])], [_tensor("x", "FP32", shape)], [_tensor("y", "FP32", shape)]
+    )
+
+
 def mean_centred(columns: int = 3, *, rows: int | str | None = "rows") -> bytes:
     """Return y = x − mean of x over the first axis, FP32: each row's answer depends on its neighbours."""
     return _model(
