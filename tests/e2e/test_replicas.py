@@ -12,23 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.e2e.family import REPLICAS, Family, running_family
 from tests.e2e.traffic import Traffic
 from tests.e2e.wire import RawSocket, infer_path, json_body, request_bytes
 from tests.store.redis_server import RedisServer
 from tests.support import onnx_models
 from tests.support.repositories import add_version
-from tests.support.server import (
-    START_WITHIN_S,
-    GatewayProcess,
-    HttpAnswer,
-    ask,
-    eventually,
-    running_gateway,
-)
+from tests.support.server import START_WITHIN_S, HttpAnswer, eventually
 
 pytestmark = pytest.mark.redis
 
-REPLICAS = 3
 QUICK = request_bytes(infer_path("echo"), json_body({"x": np.zeros((1, 1), np.float32)}))
 
 
@@ -47,21 +40,11 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-def flags(redis: RedisServer) -> list[str]:
-    """Ask for three replicas whose log can be read back."""
-    return ["--replicas", str(REPLICAS), "--redis", redis.url, "--log-format", "json"]
-
-
 @pytest.fixture(scope="module")
-def family(repository: Path, redis: RedisServer) -> Iterator[GatewayProcess]:
+def family(repository: Path, redis: RedisServer) -> Iterator[Family]:
     """Run three replicas that come back when a test ends one."""
-    with running_gateway(repository, arguments=flags(redis)) as server:
-        yield server
-
-
-def processes(family: GatewayProcess) -> dict[str, int]:
-    """Read from the log which process each replica is now."""
-    return {line["replica"]: line["pid"] for line in family.log_records if line["event"] == "replica_ready"}
+    with running_family(repository, redis) as running:
+        yield running
 
 
 def is_gone(pid: int) -> bool:
@@ -77,20 +60,15 @@ def check_ok(answer: HttpAnswer) -> str:
     return "" if answer.status == 200 else f"{answer.status}: {answer.body.decode()}"
 
 
-def ready_statuses(family: GatewayProcess) -> list[int]:
-    """Ask every replica whether it is ready."""
-    return [ask(url + "/readyz").status for url in family.admin_urls]
-
-
-def test_each_replica_has_a_process_and_an_admin_plane_of_its_own(family: GatewayProcess) -> None:
-    assert family.banner.count("predictions") == 1
+def test_each_replica_has_a_process_and_an_admin_plane_of_its_own(family: Family) -> None:
+    assert family.gateway.banner.count("predictions") == 1
     assert len(set(family.admin_urls)) == REPLICAS
-    found = processes(family)
-    assert len({*found.values(), family.pid}) == REPLICAS + 1
+    found = family.processes()
+    assert len({*found.values(), family.gateway.pid}) == REPLICAS + 1
     ports = {url.rpartition(":")[2] for url in family.admin_urls}
     assert set(found) == {f"{socket.gethostname()}-{port}" for port in ports}
-    assert ready_statuses(family) == [200] * REPLICAS
-    mapped = Path(f"/proc/{family.pid}/maps").read_text()
+    assert family.ready() == [200] * REPLICAS
+    mapped = Path(f"/proc/{family.gateway.pid}/maps").read_text()
     assert "onnxruntime" not in mapped  # the parent serves nothing
 
 
@@ -106,32 +84,34 @@ def free_ports(count: int) -> int:
     raise AssertionError("no free ports")
 
 
-def test_a_killed_replica_takes_only_what_it_was_answering_and_comes_back(family: GatewayProcess) -> None:
+def test_a_killed_replica_takes_only_what_it_was_answering_and_comes_back(family: Family) -> None:
     """Twice: the second time it is restarted later than the first."""
     pauses: list[float] = []
     for _ in range(2):
-        replica, pid = next(iter(processes(family).items()))
-        with Traffic(family.data_address, QUICK, check_ok, callers=24, reconnects=True, survives=True) as traffic:
+        replica, pid = next(iter(family.processes().items()))
+        with Traffic(
+            family.gateway.data_address, QUICK, check_ok, callers=24, reconnects=True, survives=True
+        ) as traffic:
             os.kill(pid, signal.SIGKILL)
-            eventually(lambda: processes(family)[replica] != pid, within_s=START_WITHIN_S, what="a new process")  # noqa: B023
+            eventually(lambda: family.processes()[replica] != pid, within_s=START_WITHIN_S, what="a new process")  # noqa: B023
             traffic.await_answers(200)
         assert traffic.faults == []
         assert traffic.refused == 0
         assert traffic.callers_left == 0
         assert len({request_id.partition("-")[0] for request_id in traffic.lost if request_id}) <= 1
-        (ended,) = [line for line in family.log_records if line["event"] == "replica_ended"][len(pauses) :]
+        (ended,) = [line for line in family.gateway.log_records if line["event"] == "replica_ended"][len(pauses) :]
         assert (ended["replica"], ended["reason"]) == (replica, "ended by SIGKILL")
         pauses.append(ended["restart_in_s"])
     assert pauses[0] <= 0.5 <= pauses[1] <= 1.0
-    assert ready_statuses(family) == [200] * REPLICAS
+    assert family.ready() == [200] * REPLICAS
 
 
-def test_a_replica_that_is_told_to_stop_alone_drains_and_comes_back(family: GatewayProcess) -> None:
+def test_a_replica_that_is_told_to_stop_alone_drains_and_comes_back(family: Family) -> None:
     """So one replica after the other can be renewed."""
-    replica, pid = list(processes(family).items())[-1]
-    with Traffic(family.data_address, QUICK, check_ok, callers=24, reconnects=True) as traffic:
+    replica, pid = list(family.processes().items())[-1]
+    with Traffic(family.gateway.data_address, QUICK, check_ok, callers=24, reconnects=True) as traffic:
         os.kill(pid, signal.SIGTERM)
-        eventually(lambda: processes(family)[replica] != pid, within_s=START_WITHIN_S, what="a new process")
+        eventually(lambda: family.processes()[replica] != pid, within_s=START_WITHIN_S, what="a new process")
         traffic.await_answers(200)
     assert traffic.faults == []
     assert traffic.refused == 0
@@ -139,17 +119,17 @@ def test_a_replica_that_is_told_to_stop_alone_drains_and_comes_back(family: Gate
 
 def test_sigterm_drains_all_and_no_accepted_request_fails(repository: Path, redis: RedisServer) -> None:
     config = "[server]\ndrain_delay_s = 1.0\ndrain_timeout_s = 10\n"
-    with running_gateway(repository, config=config, arguments=flags(redis)) as family:
-        pids = processes(family).values()
-        with Traffic(family.data_address, QUICK, check_ok, callers=24, reconnects=True) as traffic:
+    with running_family(repository, redis, config=config) as family:
+        pids = family.processes().values()
+        with Traffic(family.gateway.data_address, QUICK, check_ok, callers=24, reconnects=True) as traffic:
             told = time.monotonic()
-            family.signal(signal.SIGTERM)
-            eventually(lambda: ready_statuses(family) == [503] * REPLICAS, within_s=0.8, what="readiness 503")
-            with RawSocket(family.data_address) as connection:
+            family.gateway.signal(signal.SIGTERM)
+            eventually(lambda: family.ready() == [503] * REPLICAS, within_s=0.8, what="readiness 503")
+            with RawSocket(family.gateway.data_address) as connection:
                 connection.send(QUICK)
                 answer = connection.receive()
                 assert (answer.status, answer.headers["connection"]) == (200, "close")
-            assert family.wait() == 0
+            assert family.gateway.wait() == 0
             assert time.monotonic() - told >= 1.0
         assert all(map(is_gone, pids))
     assert traffic.faults == []
@@ -162,20 +142,19 @@ def test_admin_ports_follow_one_another_and_a_second_sigterm_skips_the_delay(
 ) -> None:
     first = free_ports(REPLICAS)
     config = "[server]\ndrain_delay_s = 60\ndrain_timeout_s = 10\n"
-    arguments = [*flags(redis), "--admin-port", str(first)]
-    with running_gateway(repository, config=config, arguments=arguments) as family:
+    with running_family(repository, redis, "--admin-port", str(first), config=config) as family:
         assert family.admin_urls == [f"http://127.0.0.1:{first + number}" for number in range(REPLICAS)]
-        family.signal(signal.SIGTERM)
-        eventually(lambda: 503 in ready_statuses(family), what="readiness 503")
-        family.signal(signal.SIGTERM)
-        assert family.wait() == 0
+        family.gateway.signal(signal.SIGTERM)
+        eventually(lambda: 503 in family.ready(), what="readiness 503")
+        family.gateway.signal(signal.SIGTERM)
+        assert family.gateway.wait() == 0
 
 
 def test_no_replica_outlives_its_parent(repository: Path, redis: RedisServer) -> None:
     """Whoever starts the gateway anew finds its ports free."""
-    with running_gateway(repository, arguments=flags(redis), exit_code=-signal.SIGKILL) as family:
-        pids = processes(family).values()
-        family.signal(signal.SIGKILL)
+    with running_family(repository, redis, exit_code=-signal.SIGKILL) as family:
+        pids = family.processes().values()
+        family.gateway.signal(signal.SIGKILL)
         eventually(lambda: all(map(is_gone, pids)), what="the end of all replicas")
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(family.data_address)
+            socket.create_connection(family.gateway.data_address)
