@@ -106,7 +106,7 @@ class Gateway:
             [
                 *replica_calls(self.controlplane, self.metrics),
                 *model_calls(self.controlplane, self.exchange),
-                *route_calls(self.routeplane, self.dataplane),
+                *route_calls(self.routeplane, self.dataplane, self.shadowing),
                 *drift_calls(self.monitor),
                 *comparison_calls(self.monitor, self.routeplane.in_force),
                 *console_routes(),

@@ -131,6 +131,10 @@ def _route_paths() -> dict[str, Json]:
         },
         **{f"{place}/{name}": {"parameters": [_ROUTE], "post": act} for name, act in acts.items()},
         f"{place}/history": {"parameters": [_ROUTE], "get": call("Its revisions still kept", "History", unknown)},
+        f"{place}/shadows": {
+            "parameters": [_ROUTE],
+            "get": call("How far each shadow agrees with what callers got, on this replica", "Shadows", unreadable),
+        },
         "/admin/v1/audit": {
             "get": call("Who did what, when and why", "Audit", {400: "A query is wrong."}) | {"parameters": [limit]}
         },

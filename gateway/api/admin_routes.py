@@ -24,8 +24,11 @@ from gateway.api.v2 import Json
 from gateway.dataplane import DataPlane, RouteStatus
 from gateway.errors import InvalidRequest, UnknownRoute
 from gateway.routeplane import Actor, Changed, RoutePlane
+from gateway.routing.agreement import WorstRequest
 from gateway.routing.document import NAME
 from gateway.routing.published import PublishedRoute
+from gateway.shadow_lane import ShadowAgreement
+from gateway.shadowing import Shadowing
 from gateway.store.records import AuditRecord, ReplicaReport, RouteRecord
 
 MAX_AUDIT_RECORDS = 1000
@@ -35,9 +38,9 @@ _PLACE = "/admin/v1/routes"
 _Act = Callable[[Request, str, object], Awaitable[Response]]
 
 
-def route_calls(routeplane: RoutePlane, dataplane: DataPlane) -> list[BaseRoute]:
+def route_calls(routeplane: RoutePlane, dataplane: DataPlane, shadowing: Shadowing) -> list[BaseRoute]:
     """List the calls."""
-    calls = _RouteCalls(routeplane, dataplane)
+    calls = _RouteCalls(routeplane, dataplane, shadowing)
     one = f"{_PLACE}/{{route}}"
     acts: dict[str, _Act] = {
         "validate": calls.validate,
@@ -51,6 +54,7 @@ def route_calls(routeplane: RoutePlane, dataplane: DataPlane) -> list[BaseRoute]
         Route(one, calls.one, methods=["GET", "PUT", "DELETE"]),
         *(Route(f"{one}/{name}", _acting(act), methods=["POST"]) for name, act in acts.items()),
         Route(f"{one}/history", calls.history),
+        Route(f"{one}/shadows", calls.shadows),
         Route("/admin/v1/audit", calls.audit),
         Route("/admin/v1/replicas", calls.replicas),
     ]
@@ -59,9 +63,10 @@ def route_calls(routeplane: RoutePlane, dataplane: DataPlane) -> list[BaseRoute]
 class _RouteCalls:
     """What each call does, in the order of reading it, doing it and answering."""
 
-    def __init__(self, routeplane: RoutePlane, dataplane: DataPlane) -> None:
+    def __init__(self, routeplane: RoutePlane, dataplane: DataPlane, shadowing: Shadowing) -> None:
         self._routeplane = routeplane
         self._dataplane = dataplane
+        self._shadowing = shadowing
 
     async def every(self, _: Request) -> Response:
         return json_answer({"routes": [self._shown(route) for route in await self._routeplane.list_routes()]})
@@ -131,6 +136,12 @@ class _RouteCalls:
     async def history(self, request: Request) -> Response:
         records = await self._routeplane.history(_known_name(request))
         return json_answer({"revisions": [_revision(record) for record in records]})
+
+    async def shadows(self, request: Request) -> Response:
+        name = _known_name(request)
+        if name not in self._routeplane.in_force():
+            await self._routeplane.read(name)  # 404 unless it exists, and is only not served here
+        return json_answer({"shadows": [_agreement(found) for found in self._shadowing.agreements(name)]})
 
     async def audit(self, request: Request) -> Response:
         limit = _limit(request.query_params)
@@ -229,6 +240,19 @@ def _status(status: RouteStatus) -> Json:
             "sampled": balance.sampled,
             "random": dict(zip(names, balance.random, strict=True)),
         },
+    }
+
+
+def _agreement(found: ShadowAgreement) -> Json:
+    worst = msgspec.convert(found.summary["worst"], list[WorstRequest])
+    return {
+        "name": found.name,
+        "model": found.model,
+        "version": found.version,
+        "requests": found.requests,
+        "dropped": found.dropped,
+        **found.summary,
+        "worst": [msgspec.to_builtins(request) | {"at": _timestamp(request.at)} for request in worst],
     }
 
 

@@ -245,6 +245,36 @@ ADMIN: dict[str, Json] = COMMON | {
             )
         }
     ),
+    "Shadows": object_form(
+        {
+            "shadows": list_form(
+                object_form(
+                    {
+                        "name": TEXT,
+                        "model": TEXT,
+                        "version": COUNT,
+                        "requests": {"type": "object", "additionalProperties": COUNT, "description": "By result."},
+                        "dropped": {"type": "object", "additionalProperties": COUNT, "description": "By reason."},
+                        "matches": COUNT,
+                        "mismatches": COUNT,
+                        "errors": COUNT,
+                        "rows": COUNT,
+                        "class_flips": COUNT,
+                        "absolute": object_form({"edges": list_form(NUMBER), "rows": list_form(COUNT)}),
+                        "relative": object_form({"edges": list_form(NUMBER), "rows": list_form(COUNT)}),
+                        "latency_ratio": object_form({"edges": list_form(NUMBER), "requests": list_form(COUNT)}),
+                        "worst": list_form(
+                            object_form(
+                                {"request_id": TEXT, "at": _TIME, "reason": TEXT, "class_flips": COUNT}
+                                | {"difference": {"type": ["number", "null"]}}
+                            ),
+                            description="The requests that differed most.",
+                        ),
+                    }
+                )
+            )
+        }
+    ),
     "Audit": object_form(
         {
             "records": list_form(

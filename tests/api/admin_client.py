@@ -64,7 +64,7 @@ async def admin_client(
     calls = [
         *replica_calls(plane.controlplane, plane.metrics),
         *model_calls(plane.controlplane, plane.exchange),
-        *route_calls(plane.routeplane, plane.dataplane),
+        *route_calls(plane.routeplane, plane.dataplane, plane.shadowing),
         *drift_calls(plane.monitor),
         *comparison_calls(plane.monitor, plane.routeplane.in_force),
         *console_routes(),

@@ -21,6 +21,7 @@ from gateway.inference.repository import Repository
 from gateway.monitoring.monitor import Monitor
 from gateway.routeplane import RoutePlane
 from gateway.settings import LimitSettings
+from gateway.shadowing import Shadowing
 from gateway.store.memory_store import MemoryStore
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.telemetry.metrics import Metrics
@@ -43,6 +44,7 @@ class Plane:
     monitor: Monitor
     routeplane: RoutePlane
     dataplane: DataPlane
+    shadowing: Shadowing
 
     async def ask(
         self, method: str, path: str, body: object = b"", headers: Mapping[str, str] | None = None
@@ -105,7 +107,8 @@ async def data_plane(
     """Load a repository and take requests until the end of the block."""
     metrics = Metrics()
     registry = Registry()
-    dataplane = DataPlane(registry, metrics)
+    shadowing = Shadowing(metrics)
+    dataplane = DataPlane(registry, metrics, shadowing=shadowing)
     dataplane.observer = monitor = Monitor(MemoryWindowStore())
     store = MemoryStore()
     routeplane = RoutePlane(store, registry, dataplane.publish)
@@ -118,8 +121,9 @@ async def data_plane(
         await controlplane.start()
         await routeplane.settle()
         try:
-            yield Plane(exchange, controlplane, metrics, monitor, routeplane, dataplane)
+            yield Plane(exchange, controlplane, metrics, monitor, routeplane, dataplane, shadowing)
         finally:
+            await shadowing.stop()
             await controlplane.stop()
             await routeplane.stop()
             await monitor.stop()

@@ -323,6 +323,27 @@ async def test_this_replica_says_what_it_serves(admin: AdminClient) -> None:
     assert TIME.fullmatch(replica["last_seen"])
 
 
+async def test_a_shadow_shows_how_far_it_agrees_and_where_it_did_not(admin: AdminClient, plane: Plane) -> None:
+    shadows = [{"name": "twin", "model": "echo", "version": 1}, {"name": "other", "model": "echo", "version": 2}]
+    await admin.ask("PUT", PLACE, split(0, shadows=shadows), NEW)
+    assert (await admin.ask("GET", "/admin/v1/routes/echo/shadows")).json() == {"shadows": []}
+    body = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}
+    assert (await plane.infer("fraud", body, {"x-request-id": "worst-1"})).status == 200
+    async with asyncio.timeout(10):
+        while True:
+            twin, other = (await admin.ask("GET", f"{PLACE}/shadows")).json()["shadows"]
+            if twin["matches"] + other["mismatches"] == 2:
+                break
+            await asyncio.sleep(0.01)
+    assert (twin["name"], twin["requests"], twin["worst"]) == ("twin", {"match": 1, "mismatch": 0, "error": 0}, [])
+    assert (other["model"], other["version"], other["rows"]) == ("echo", 2, 1)
+    (worst,) = other["worst"]
+    assert worst["request_id"] == "worst-1"
+    assert TIME.fullmatch(worst["at"])
+    assert worst["difference"] > 0
+    assert (await admin.ask("GET", "/admin/v1/routes/nobody/shadows")).status_code == 404
+
+
 # --- refusals -------------------------------------------------------------------------------------------
 
 
