@@ -57,7 +57,12 @@ def selectors(expression: str) -> list[Selector]:
         follower = tokens[position + 1][1] if position + 1 < len(tokens) else ""
         if kind == "word" and word.lower() in GROUPING:
             position = _after_group(tokens, position)
-        elif kind == "word" and word.lower() not in KEYWORDS and follower != "(" and not _is_aggregation(tokens, position):
+        elif (
+            kind == "word"
+            and word.lower() not in KEYWORDS
+            and follower != "("
+            and not _is_aggregation(tokens, position)
+        ):
             matchers, position = _matchers(tokens, position + 1)
             found.append(Selector(word, matchers))
         else:
