@@ -114,6 +114,7 @@ class Gateway:
             AdminAccess(settings.auth, settings.server.admin_host),
             self.exchange.desk.request_id,
         )
+        self.metrics.gauge("route_store_regressed", self.routeplane.regressions)
         self._lag_s = 0.0
         self._lag_task: asyncio.Task[None] | None = None
         self.metrics.gauge("event_loop_lag_seconds", lambda: [((), self._lag_s)])

@@ -101,6 +101,7 @@ class ControlPlane:
         self.first_scan_done = asyncio.Event()
         metrics.gauge("model_version_state", self._read_states)
         metrics.gauge("queue_rows", self._read_queues)
+        metrics.gauge("max_queue_rows", self._read_queue_limits)
         metrics.gauge(
             "model_load_duration_seconds",
             lambda: [((key.model, str(key.version)), seconds) for key, seconds in self._load_seconds.items()],
@@ -452,6 +453,13 @@ class ControlPlane:
     def _read_queues(self) -> list[tuple[tuple[str, ...], float]]:
         return [
             ((record.key.model, str(record.key.version)), float(record.served.batcher.queued_rows))
+            for record in self._registry
+            if record.served is not None
+        ]
+
+    def _read_queue_limits(self) -> list[tuple[tuple[str, ...], float]]:
+        return [
+            ((record.key.model, str(record.key.version)), float(record.served.loaded.config.batching.max_queue_rows))
             for record in self._registry
             if record.served is not None
         ]

@@ -144,6 +144,11 @@ class RoutePlane:
         """Return what this replica serves, by name."""
         return self._routes.served
 
+    def regressions(self) -> list[tuple[tuple[str, ...], float]]:
+        """Read `route_store_regressed{route}`: 1 where the store holds what is not obeyed."""
+        regressed = self._routes.regressed
+        return [((name,), float(name in regressed)) for name in sorted(self._routes.served.keys() | regressed.keys())]
+
     async def read(self, name: str) -> PublishedRoute:
         """Fetch a route as the store holds it; what this replica knows while the store is away or regressed.
 

@@ -461,6 +461,10 @@ async def test_a_routed_version_loads_whatever_model_toml_selects(repository: Pa
         assert again.served("m") == {"stable": 90, "b": 10}
 
 
+async def test_every_route_says_whether_the_store_regressed(replica: Replica) -> None:
+    assert replica.routes.regressions() == [(("m",), 0.0)]
+
+
 async def test_a_route_loads_again_what_was_unloaded_before(replica: Replica, repository: Path) -> None:
     other_store_word = document(90, 10)
     await replica.controlplane.unload("m", 2)

@@ -17,6 +17,7 @@ _GAUGES: dict[str, Callable[[Iterable[SeriesWatch]], list[Sample]]] = {
     "drift_score": gauges.drift_scores,
     "drift_p_value": gauges.drift_p_values,
     "drift_state": gauges.drift_states,
+    "drift_feature_info": gauges.feature_infos,
     "drift_window_rows": gauges.drift_window_rows,
     "drift_evaluated_timestamp_seconds": gauges.drift_evaluated_timestamps,
     "feature_quality_ratio": gauges.feature_quality_ratios,

@@ -13,6 +13,7 @@ from typing import get_args
 from gateway.monitoring.decision import State
 from gateway.monitoring.quality import CHECKS
 from gateway.monitoring.reference import Feature
+from gateway.monitoring.report import kind_of_feature
 from gateway.monitoring.result import STATISTICS, FeatureResult, WindowResult
 from gateway.monitoring.watch import SeriesWatch
 
@@ -51,6 +52,16 @@ def drift_states(watches: Iterable[SeriesWatch]) -> list[Sample]:
         for labels, result, features in _decided(watches)
         for feature, found in zip(features, result.features, strict=True)
         for state in STATES
+    ]
+
+
+def feature_infos(watches: Iterable[SeriesWatch]) -> list[Sample]:
+    """Read `drift_feature_info{model,version,feature,role,kind}`: what is watched, decided or not."""
+    return [
+        ((*_labels(watch), feature.name, feature.role, kind_of_feature(feature)), 1.0)
+        for watch in watches
+        if watch.traffic == "primary"
+        for feature in watch.yardstick.reference.features
     ]
 
 

@@ -44,6 +44,9 @@ SERIES: dict[str, Series] = {
         "Requests by the variant that answered and why: sticky, random, override, or fallback for another's.",
     ),
     "route_revision": Series("gauge", ("route",), "Revision of the route that this replica applies."),
+    "route_store_regressed": Series(
+        "gauge", ("route",), "1 while the store holds older or other content of the route, which is not obeyed."
+    ),
     "route_weight": Series("gauge", ("route", "variant"), "Percent of the traffic that the revision in force gives."),
     "variant_breaker_open": Series(
         "gauge",
@@ -91,6 +94,7 @@ SERIES: dict[str, Series] = {
         "shadow for a shadow's run.",
     ),
     "queue_rows": Series("gauge", ("model", "version"), "Rows waiting for a run."),
+    "max_queue_rows": Series("gauge", ("model", "version"), "Waiting rows beyond which requests are refused."),
     "rejected_total": Series("counter", ("model", "reason"), "Requests refused or given up before an answer."),
     "model_version_state": Series("gauge", ("model", "version", "state"), "1 for the state the version is in."),
     "model_load_duration_seconds": Series(
@@ -108,6 +112,11 @@ SERIES: dict[str, Series] = {
         "gauge",
         ("model", "version", "feature", "state"),
         "1 for the state a feature or prediction is in: ok, insufficient, watch, drift.",
+    ),
+    "drift_feature_info": Series(
+        "gauge",
+        ("model", "version", "feature", "role", "kind"),
+        "1 for each feature (role input) and prediction that is watched, numeric or categorical.",
     ),
     "drift_window_rows": Series("gauge", ("model", "version"), "Rows of the last decided window."),
     "drift_evaluated_timestamp_seconds": Series(

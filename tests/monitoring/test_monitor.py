@@ -396,6 +396,8 @@ async def test_series_have_the_labels_of_the_contract() -> None:
     assert states["fraud", "3", "x_0", "ok"] == 1
     assert sum(states.values()) == 5
     assert len(states) == 20
+    infos = {labels for labels, _ in gauges.feature_infos(watches)}
+    assert {("fraud", "3", "x_0", "input", "numeric"), ("fraud", "3", "score", "prediction", "numeric")} <= infos
     assert dict(gauges.drift_window_rows(watches)) == {("fraud", "3"): 250.0}
     assert dict(gauges.drift_evaluated_timestamps(watches)) == {("fraud", "3"): START_S + 10}
     ratios = dict(gauges.feature_quality_ratios(watches))
