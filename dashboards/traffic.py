@@ -115,7 +115,10 @@ def _variants() -> list[Panel]:
         lines(
             Words(
                 title="Runs by variant",
-                says="What each variant was asked, fallbacks included. It falls to probes while a breaker is open.",
+                says=(
+                    "What each variant was asked by its share. While its breaker is open most of that "
+                    "counts as 503, and the first variant answers."
+                ),
                 alert="GatewayBreakerOpen",
             ),
             Query(rate("gateway_variant_attempts_total", ROUTE, VARIANT), "{{route}} {{variant}}"),
@@ -166,7 +169,7 @@ def _variants() -> list[Panel]:
                 title="How variants were assigned",
                 says=(
                     "sticky: by key; random: without one; override: a header asked for it; "
-                    "fallback: the candidate failed or its breaker is open; pinned: by version. "
+                    "fallback: the candidate failed or its breaker is open, and the first variant answered. "
                     "Fallbacks are failures that nobody saw."
                 ),
                 alert="GatewayBreakerOpen",
@@ -244,11 +247,14 @@ def _shadows() -> list[Panel]:
         lines(
             Words(
                 title="Other decisions",
-                says="Rows a second whose class the shadow decides otherwise. This is what callers would notice.",
+                says=(
+                    "Requests to which the shadow gives another answer: a value beyond the tolerance, or "
+                    "another class. This is what callers would notice."
+                ),
                 alert="GatewayShadowDisagrees",
             ),
             Query(rate("gateway_shadow_disagreement_total", ROUTE, SHADOW), "{{route}} {{shadow}}"),
-            unit="rowsps",
+            unit="reqps",
             width=12,
         ),
     ]
