@@ -18,21 +18,14 @@ import msgspec
 from gateway.errors import UnknownRoute
 from gateway.store.feed import Feed
 from gateway.store.interface import RoutePublished, StoreEvent, StoreReached
+from gateway.store.kept_routes import KeptRoutes
 from gateway.store.lineage import next_record, settle
-from gateway.store.records import AuditRecord, ReplicaReport, RouteChange, RouteRecord, Unreadable, Written
+from gateway.store.records import AuditRecord, ReplicaReport, RouteChange, RouteRecord, Written
 from gateway.store.state_file import StateFile
 
 KEPT_REVISIONS = 100
 KEPT_AUDIT_RECORDS = 1000
 REPLICA_LIFE_S = 30.0
-
-
-class _State(msgspec.Struct, frozen=True):
-    """Everything the file holds; replaced whole, so that a failed save leaves the old one standing."""
-
-    records: dict[str, RouteRecord] = {}
-    history: dict[str, list[RouteRecord]] = {}
-    audit: list[AuditRecord] = []
 
 
 class MemoryStore:
@@ -48,7 +41,7 @@ class MemoryStore:
     def __init__(self, path: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self._file = None if path is None else StateFile(path)
         self._clock = clock
-        self._state = _State()
+        self._state = KeptRoutes({})
         self._feed = Feed()
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[Written]] = set()
@@ -56,7 +49,7 @@ class MemoryStore:
 
     async def __aenter__(self) -> Self:
         if self._file is not None:
-            self._state = await asyncio.to_thread(_load, self._file)
+            self._state = _with_history(await asyncio.to_thread(KeptRoutes.load, self._file))
         for record in self._state.records.values():
             if not record.is_deleted:
                 self._feed.post(RoutePublished(record))
@@ -100,7 +93,7 @@ class MemoryStore:
             record = next_record(current, change, now=self._clock(), server="", write_id=secrets.token_hex(8))
             state = _grown(self._state, record, change.audit_of(record))
             if self._file is not None:
-                await asyncio.to_thread(self._file.save, msgspec.json.encode(state))
+                await asyncio.to_thread(state.save, self._file)
             self._state = state
             self._feed.post(RoutePublished(record))
             return Written(record, is_new_revision=True)
@@ -142,25 +135,17 @@ class MemoryStore:
         return [self._reports[key] for key in sorted(self._reports)]
 
 
-def _grown(state: _State, record: RouteRecord, audit: AuditRecord) -> _State:
+def _grown(state: KeptRoutes, record: RouteRecord, audit: AuditRecord) -> KeptRoutes:
     earlier = [] if record.revision == 1 else state.history.get(record.name, [])
     newest = [] if record.is_deleted else [record]
-    return _State(
+    return KeptRoutes(
         records=state.records | {record.name: record},
         history=state.history | {record.name: [*newest, *earlier][:KEPT_REVISIONS]},
         audit=[audit, *state.audit][:KEPT_AUDIT_RECORDS],
     )
 
 
-def _load(file: StateFile) -> _State:
-    body = file.load()
-    if body is None:
-        return _State()
-    try:
-        state = msgspec.json.decode(body, type=_State)
-    except msgspec.DecodeError as exc:
-        raise file.refused(f"cannot be read ({exc})") from exc
-    for record in state.records.values():
-        if isinstance(checked := record.checked(), Unreadable):
-            raise file.refused(f"route '{record.name}': {checked.reason}")
-    return state
+def _with_history(kept: KeptRoutes) -> KeptRoutes:
+    """Begin the history of what another store had kept with what stands now."""
+    begun = {name: [record] for name, record in kept.records.items() if not record.is_deleted}
+    return msgspec.structs.replace(kept, history=begun | kept.history)

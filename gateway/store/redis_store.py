@@ -14,11 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from gateway.errors import RevisionMismatch, StoreRegressed, StoreUnavailable, UnknownRoute
 from gateway.store.feed import Feed
 from gateway.store.interface import RoutePublished, StoreEvent, StoreLost, StoreReached
+from gateway.store.kept_routes import KeptRoutes
 from gateway.store.lineage import Verdict, adopted_record, next_record, seed_record, settle
 from gateway.store.obedience import Obedience
 from gateway.store.records import AuditRecord, ReplicaReport, RouteChange, RouteRecord, Unreadable, Written
@@ -68,7 +67,8 @@ class RedisStore:
 
     async def __aenter__(self) -> Self:
         if self._file is not None:
-            self._obedience.restore(await asyncio.to_thread(_load, self._file))
+            kept = await asyncio.to_thread(KeptRoutes.load, self._file)
+            self._obedience.restore(kept.records.values())
             self._saved_count = self._obedience.count
         await self._resources.enter_async_context(self._redis)
         saving = asyncio.create_task(self._keep_saving())
@@ -253,9 +253,9 @@ class RedisStore:
             is_news = isinstance(event, RoutePublished) and self._saved_count != self._obedience.count
             if self._file is None or not is_news:
                 continue
-            count, body = self._obedience.count, msgspec.json.encode(self._obedience.records)
+            count, records = self._obedience.count, {record.name: record for record in self._obedience.records}
             try:
-                await asyncio.to_thread(self._file.save, body)
+                await asyncio.to_thread(KeptRoutes(records).save, self._file)
             except StoreUnavailable as exc:  # Redis has the routes; the file only helps a restart without it
                 log.warning("route_state_not_saved", extra={"reason": str(exc)})
             else:
@@ -264,17 +264,3 @@ class RedisStore:
 
 def _give_up_at() -> float:
     return asyncio.get_running_loop().time() + VERB_TIMEOUT_S
-
-
-def _load(file: StateFile) -> list[RouteRecord]:
-    body = file.load()
-    if body is None:
-        return []
-    try:
-        records = msgspec.json.decode(body, type=list[RouteRecord])
-    except msgspec.DecodeError as exc:
-        raise file.refused(f"cannot be read ({exc})") from exc
-    for record in records:
-        if isinstance(checked := record.checked(), Unreadable):
-            raise file.refused(f"route '{record.name}': {checked.reason}")
-    return records

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.errors import CannotStart, RevisionMismatch, StoreRegressed, StoreUnavailable, UnknownRoute
 from gateway.store.lineage import next_record
+from gateway.store.memory_store import MemoryStore
 from gateway.store.records import ReplicaReport
 from gateway.store.redis_connection import RedisConnection
 from gateway.store.redis_ledger import Moved, RedisLedger
@@ -217,6 +218,23 @@ async def test_a_state_file_that_holds_something_else_refuses_the_start(
     file.save(saved.replace(b"00ff", b"11ff") if body == b"of another" else body)
     with pytest.raises(CannotStart, match=fault):
         await RedisStore(redis_server.url, path=tmp_path / "routes.json").__aenter__()
+
+
+async def test_routes_of_a_gateway_alone_are_given_to_its_redis_and_back(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "routes.state"
+    async with MemoryStore(path) as alone:
+        await put(alone, 2, await put(alone, 1))
+    async with RedisStore(redis_server.url, path=path) as store:
+        given = await store.read("fraud")
+        assert given is not None
+        assert (given.content, given.revision) == (content(2), 2)
+        third = await put(store, 3, given)
+    async with MemoryStore(path) as alone:
+        assert await alone.read("fraud") == third
+        assert await alone.history("fraud") == [third]
+        assert (await put(alone, 4, third)).revision == 4
 
 
 async def test_a_disk_that_refuses_the_state_file_hurts_no_route(
