@@ -1,0 +1,148 @@
+"""Owns the command line that measures what watching costs: `python -m loadtests.monitoring_cost`.
+
+Compares one gateway that watches with one that does not, in turn, and with itself; then a day of counts in Redis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from gateway.monitoring.reference import encode_reference
+from gateway.monitoring.reference_builder import build_reference
+from loadtests.bench.cells import parse_cell
+from loadtests.bench.figures import Spread, paired_ratios, same_interval, spread
+from loadtests.bench.procfs import default_cores
+from loadtests.bench.results import AGAIN, CellResult, Plan
+from loadtests.bench.rounds import run_all
+from loadtests.bench.servers import Launch, Server
+from loadtests.monitoring_cost.redis_cost import MINUTES_A_DAY, RedisCost, private_redis, redis_cost
+
+CELL = "tabular-json-64"
+WINDOWS = "bucket_s = 1\nwindow_buckets = 5\n"
+"""Far shorter than the defaults, so that many windows are flushed and judged while the clock runs."""
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run found; CPU in ms for 1,000 requests, one figure a round."""
+
+    processors: str
+    connections: int
+    watched_ms: list[float]
+    watched_again_ms: list[float]
+    unwatched_ms: list[float]
+    watched_resident_bytes: int
+    redis: RedisCost
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and keep; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.monitoring_cost", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a minute, for trying it out")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="keep the figures as JSON")
+    options = parser.parse_args(arguments)
+    server_cores, client_cores = default_cores()
+    plan = Plan(
+        rounds=2 if options.quick else 6,
+        # Within the warm-up a first window is judged, for which scipy is imported: that happens once.
+        warmup_s=10.0,
+        measure_s=2.0 if options.quick else 8.0,
+        ceiling_s=0.0,
+        server_cores=server_cores,
+        client_cores=client_cores,
+    )
+    with tempfile.TemporaryDirectory(prefix="cost-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        with private_redis(directory) as url:
+            servers = [_server("watched", url, "0", ""), _server("unwatched", url, "1", "enabled = false\n")]
+            run = run_all(servers, [parse_cell(CELL)], plan, _say)
+    found = _cost(run.cells[0], str(run.machine.processor), redis_cost(minutes=60 if options.quick else MINUTES_A_DAY))
+    if options.output:
+        options.output.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    print(summary(found))
+    return 0
+
+
+def summary(found: Cost) -> str:
+    """Write the figures as a table in Markdown."""
+    ratio = paired_ratios(found.watched_ms, found.unwatched_ms)
+    low, high = same_interval(found.watched_ms, found.watched_again_ms)
+    redis = found.redis
+    lines = [
+        ("CPU, watched", f"{_spread(spread(found.watched_ms))} ms per 1,000 requests"),
+        ("CPU, not watched", f"{_spread(spread(found.unwatched_ms))} ms per 1,000 requests"),
+        ("watched / not watched, round by round", _spread(ratio, digits=3)),
+        ("the same server twice (A/A)", f"{low:.3f} to {high:.3f}"),
+        ("memory of the server, watched", f"{found.watched_resident_bytes / 1e6:.0f} MB"),
+        (
+            f"Redis {redis.version}, {redis.features} features, minute buckets, {redis.replicas} replicas",
+            f"{redis.bytes_a_day / 1e6:.1f} MB a day",
+        ),
+        (f"one EVALSHA, mean of {redis.scripts:,}", f"{redis.script_us / 1e3:.3f} ms"),
+    ]
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in lines)])
+
+
+def _server(key: str, url: str, database: str, options: str) -> Server:
+    return Server(key=key, title=key, command=_command(key, f"{url}?db={database}", options))
+
+
+def _command(key: str, redis: str, options: str) -> Callable[[Launch], list[str]]:
+    def command(launch: Launch) -> list[str]:
+        _write_reference(launch.repository)
+        config = launch.repository.parent / f"{key}.toml"
+        config.write_text(f"[monitoring]\n{WINDOWS}{options}")
+        return [
+            *(sys.executable, "-m", "gateway", "serve", str(launch.repository), "--state-dir", "none"),
+            *("--port", str(launch.port), "--admin-port", str(launch.admin_port)),
+            *("--redis", redis, "--config", str(config)),
+        ]
+
+    return command
+
+
+def _write_reference(repository: Path) -> None:
+    """Give the benchmark's tabular model a reference of the rows that it is asked."""
+    place = repository / "tabular" / "1" / "reference.json"
+    if place.exists():
+        return
+    # Imported here: only this needs them.
+    import onnxruntime
+    from sklearn.datasets import load_breast_cancer
+
+    rows = load_breast_cancer(return_X_y=True)[0].astype(np.float32)
+    session = onnxruntime.InferenceSession(str(place.with_name("model.onnx")), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    made = dict(zip(names, session.run(names, {"features": rows}), strict=True))
+    place.write_bytes(encode_reference(build_reference({"features": rows}, made)))
+
+
+def _cost(cell: CellResult, processors: str, redis: RedisCost) -> Cost:
+    cpu = {key: [one.server_cpu_ms for one in found] for key, found in cell.measurements.items()}
+    return Cost(
+        processors=processors,
+        connections=cell.connections,
+        watched_ms=cpu["watched"],
+        watched_again_ms=cpu[f"watched{AGAIN}"],
+        unwatched_ms=cpu["unwatched"],
+        watched_resident_bytes=max(one.resident_bytes for one in cell.measurements["watched"]),
+        redis=redis,
+    )
+
+
+def _spread(found: Spread, *, digits: int = 1) -> str:
+    return f"{found.median:.{digits}f} ({found.lowest:.{digits}f} to {found.highest:.{digits}f})"
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
