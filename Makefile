@@ -30,11 +30,11 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test test-core lint format bench loadtest lock clean servers
+.PHONY: help serve test test-core lint format bench loadtest calibration lock clean servers
 
 help: ## List the targets
 	@while IFS= read -r line; do case "$$line" in \
-		[a-z]*": "*"## "*) printf '  make %-10s %s\n' "$${line%%:*}" "$${line#*## }";; \
+		[a-z]*": "*"## "*) printf '  make %-11s %s\n' "$${line%%:*}" "$${line#*## }";; \
 	esac; done < Makefile
 
 serve: $(RUNTIME_VENV)/serve.stamp ## Serve the models in models/ (ARGS='--port 9000', EXTRA=gpu)
@@ -67,6 +67,9 @@ bench: $(VENV)/bench.stamp ## Compare with plain servers, or with PEERS=1 with M
 
 loadtest: $(VENV)/test.stamp ## Put half a minute of load on a gateway of its own (ARGS='--shape burst --peak-users 50')
 	$(VENV)/bin/python -m loadtests $(ARGS)
+
+calibration: $(VENV)/bench.stamp ## Measure how often the drift rules are wrong and write the page on it (half an hour)
+	$(VENV)/bin/python -m loadtests.calibration $(ARGS)
 
 # The test lock is resolved first and binds the others, so that every pin is the same in all of them.
 LOCK = $(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \

@@ -99,6 +99,11 @@ class RoutePlane:
         """End every task."""
         await self._upkeep.stop()
 
+    @property
+    def is_store_reached(self) -> bool:
+        """Whether the store's last word was an answer."""
+        return self._upkeep.is_reached
+
     # --- for whoever loads versions -----------------------------------------------------------------
 
     def review(self, settled: frozenset[str], *, is_scanned: bool) -> None:

@@ -26,10 +26,9 @@ _GAUGES: dict[str, Callable[[Iterable[SeriesWatch]], list[Sample]]] = {
 
 
 def expose_monitor(monitor: Monitor, metrics: Metrics) -> None:
-    """Have every scrape read the monitor."""
+    """Have every scrape read the monitor; `store_up` is not its alone."""
     for name, read in _GAUGES.items():
         metrics.gauge(name, _reader(read, monitor))
-    metrics.gauge("store_up", monitor.store_up)
     metrics.total("monitoring_rows_total", lambda: monitor.seen_rows("primary"))
     metrics.total("monitoring_shadow_rows_total", lambda: monitor.seen_rows("shadow"))
     metrics.total("monitoring_dropped_rows_total", monitor.dropped_rows)

@@ -295,7 +295,7 @@ class Monitor:
         return [((reason,), float(rows)) for reason, rows in self._recordings.dropped_rows().items()]
 
     def store_up(self) -> list[Sample]:
-        """Read `store_up`: whether the last flush was answered; nothing before the first."""
+        """Read what the monitor knows of `store_up`: whether the last flush was answered; nothing before the first."""
         return [] if self._flusher.is_up is None else [((), float(self._flusher.is_up))]
 
     def flush_errors(self) -> list[Sample]:

@@ -6,11 +6,13 @@ Holds every answer to what all answers owe; never decides what an answer should 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.api.admin_comparison import pairs_to_compare
 from gateway.api.auth import OPEN, DataAccess
 from gateway.api.exchange import Exchange
 from gateway.api.openapi import data_description
@@ -20,6 +22,7 @@ from gateway.inference.registry import Registry
 from gateway.inference.repository import Repository
 from gateway.monitoring.monitor import Monitor
 from gateway.routeplane import RoutePlane
+from gateway.routing.published import PublishedRoute
 from gateway.settings import LimitSettings
 from gateway.shadowing import Shadowing
 from gateway.store.memory_store import MemoryStore
@@ -103,15 +106,21 @@ async def data_plane(
     limits: LimitSettings | None = None,
     repository_control: bool = False,
     access: DataAccess = OPEN,
+    wall_clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Plane]:
     """Load a repository and take requests until the end of the block."""
     metrics = Metrics()
     registry = Registry()
     shadowing = Shadowing(metrics)
     dataplane = DataPlane(registry, metrics, shadowing=shadowing)
-    dataplane.observer = monitor = Monitor(MemoryWindowStore())
+    dataplane.observer = monitor = Monitor(MemoryWindowStore(), wall_clock=wall_clock)
     store = MemoryStore()
-    routeplane = RoutePlane(store, registry, dataplane.publish)
+
+    def publish(routes: Mapping[str, PublishedRoute]) -> None:
+        dataplane.publish(routes)
+        monitor.compare(pairs_to_compare(routes.values()))
+
+    routeplane = RoutePlane(store, registry, publish)
     controlplane = ControlPlane(Repository(repository), registry, routeplane, metrics, yardsticks=Yardsticks(monitor))
     exchange = Exchange(
         dataplane, controlplane, limits or LimitSettings(), repository_control=repository_control, access=access
