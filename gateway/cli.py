@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.commands import check, drift, models, publish, reference, serve, token
+from gateway.commands import check, drift, models, publish, reference, replicas, routes, serve, token
 from gateway.commands.arguments import NO, NOT_STARTED, USAGE, Command, Commands, Parser, tell
 from gateway.errors import CannotStart, GatewayError, InvalidSetting, WrongUsage
 
@@ -42,7 +42,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="gateway", description="Serves versioned ONNX models over HTTP.")
     parser.add_argument("--version", action="version", version=f"onnx-gateway {__version__}")
     commands = Commands(parser, "command")
-    for noun in (serve, publish, reference, check, models, drift, token):
+    for noun in (serve, publish, reference, check, routes, models, drift, replicas, token):
         noun.add(commands)
     parsed, extras = parser.parse_known_args(arguments)
     if extras:

@@ -161,7 +161,15 @@ class PublishRefused(GatewayError):
 
 
 class CallRefused(GatewayError):
-    """A running gateway refused a call of the command line."""
+    """A running gateway refused a call of the command line.
+
+    Attributes:
+        status: Of its answer; 0 where it was no refusal but no answer of a gateway's.
+    """
+
+    def __init__(self, detail: str, *, status: int = 0) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 
 import msgspec
 
@@ -69,7 +70,7 @@ class RouteUpkeep:
 
     def own_report(self) -> ReplicaReport:
         """Say what this replica serves now."""
-        return msgspec.structs.replace(self._report, routes=self._routes.report())
+        return msgspec.structs.replace(self._report, routes=self._routes.report(), last_seen=time.time())
 
     def release(self, *keys: ModelVersion) -> None:
         """Let go of the automatic routes to versions that are no longer here."""

@@ -13,7 +13,7 @@ from typing import Never
 
 from gateway.admin_client import AdminClient
 from gateway.errors import unknown_name
-from gateway.settings import ServerSettings, Settings, load_settings
+from gateway.settings import ADMIN_TOKEN, ServerSettings, Settings, load_settings
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -89,8 +89,8 @@ def add_admin_flags(parser: Parser) -> None:
 
 
 def admin_client(parsed: argparse.Namespace) -> AdminClient:
-    """Make the way to the gateway that the flags or the settings name."""
-    return AdminClient(parsed.admin or _admin_url())
+    """Make the way to the gateway that the flags or the settings name, with the token of the environment."""
+    return AdminClient(parsed.admin or _admin_url(), token=os.environ.get(ADMIN_TOKEN, "").strip())
 
 
 def _admin_url() -> str:

@@ -321,6 +321,7 @@ async def test_this_replica_says_what_it_serves(admin: AdminClient) -> None:
     (replica,) = (await admin.ask("GET", "/admin/v1/replicas")).json()["replicas"]
     assert replica["routes"]["fraud"] == {"revision": 1, "applied": True, "reason": ""}
     assert TIME.fullmatch(replica["last_seen"])
+    assert replica["last_seen"] > "2020"
 
 
 async def test_a_shadow_shows_how_far_it_agrees_and_where_it_did_not(admin: AdminClient, plane: Plane) -> None:
