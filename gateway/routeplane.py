@@ -143,6 +143,16 @@ class RoutePlane:
         """Tell whether it is known which routes there are, and the first variant of each is READY."""
         return self._upkeep.is_tended and self._routes.is_ready()
 
+    @property
+    def is_store_reached(self) -> bool:
+        """Whether the store answered when it was asked last."""
+        return self._upkeep.is_reached
+
+    @property
+    def regressed(self) -> dict[str, str]:
+        """Routes of which the store holds something that is not obeyed, and why not."""
+        return self._routes.regressed
+
     # --- reading ------------------------------------------------------------------------------------
 
     def in_force(self) -> dict[str, PublishedRoute]:
