@@ -31,6 +31,7 @@ from gateway.inference.repository import Repository
 from gateway.monitoring.exposition import expose_monitor
 from gateway.monitoring.monitor import Monitor
 from gateway.monitoring.webhook import Webhook, http_post
+from gateway.route_exposition import expose_routes
 from gateway.routeplane import RoutePlane
 from gateway.routing.document import configured_routes
 from gateway.routing.published import PublishedRoute
@@ -86,6 +87,7 @@ class Gateway:
             replica_id=replica_id,
             admin_url=admin_url,
         )
+        expose_routes(self.routeplane, self.metrics, windows_up=self.monitor.store_up)
         self.controlplane = ControlPlane(
             Repository(Path(settings.server.repository), ModelConfig(monitoring=settings.monitoring.model_defaults)),
             self.registry,

@@ -30,6 +30,7 @@ from gateway.routing.published import PublishedRoute, moved_share_bp, published_
 from gateway.routing.route import Route, percent
 from gateway.store.interface import Store
 from gateway.store.records import (
+    AppliedRoute,
     AuditRecord,
     ReplicaReport,
     RouteRecord,
@@ -147,6 +148,15 @@ class RoutePlane:
     def is_store_reached(self) -> bool:
         """Whether the store answered when it was asked last."""
         return self._upkeep.is_reached
+
+    @property
+    def store_silence_s(self) -> float:
+        """For how long the store has not answered, in seconds; 0 while it does."""
+        return self._upkeep.silence_s
+
+    def own_report(self) -> dict[str, AppliedRoute]:
+        """Say of each route which revision this replica serves, and why not the newest if it is another."""
+        return self._routes.report()
 
     @property
     def regressed(self) -> dict[str, str]:

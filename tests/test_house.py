@@ -32,6 +32,7 @@ TIERS = (
         "dataplane",
         "controlplane",
         "routeplane",
+        "route_exposition",
         "route_fitness",
         "routes_in_force",
         "route_upkeep",

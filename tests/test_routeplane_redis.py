@@ -183,8 +183,14 @@ async def test_a_cut_off_replica_goes_on_refuses_writes_in_time_and_reads_what_i
     assert [route.revision for route in await replica.routes.list_routes()] == [2]
     assert (await replica.routes.validate("m", document(50, 50))).moved_percent == 40
     assert [report.id for report in await replica.routes.replicas()] == ["a"]
+    await told_away(replica)
+    silence_s = replica.metric("store_silence_seconds")
+    assert (replica.metric("store_up"), replica.metric("route_applied", route="m")) == (0, 1)
+    assert silence_s is not None
+    assert silence_s > 0
     fleet.doors["a"].reopen()
     await replica.until(lambda: replica.routes.is_store_reached)
+    assert (replica.metric("store_up"), replica.metric("store_silence_seconds")) == (1, 0)
     assert (await shift(replica, 20)).revision == 3
 
 
@@ -354,6 +360,7 @@ async def test_a_redis_with_yesterdays_data_is_not_obeyed_until_somebody_adopts_
         assert report is not None
         assert (report.revision, report.applied) == (3, False)
         assert "the store went back from revision 3 to 2" in report.reason
+        assert (each.metric("route_store_regressed", route="m"), each.metric("route_applied", route="m")) == (1, 0)
     with pytest.raises(StoreRegressed):
         await replica.routes.shift("m", {"b": 40}, by=ANA)
     assert (await replica.routes.read("m")).revision == 3
@@ -363,6 +370,7 @@ async def test_a_redis_with_yesterdays_data_is_not_obeyed_until_somebody_adopts_
         await until_at(each, adopted.route.position)
         assert each.served("m") == {"stable": 90, "b": 10}
         assert each.routes.regressed == {}
+        assert (each.metric("route_store_regressed", route="m"), each.metric("route_applied", route="m")) == (0, 1)
     assert (await shift(replica, 40)).revision == 5
 
 

@@ -15,6 +15,7 @@ from gateway.dataplane import DataPlane
 from gateway.inference.registry import Registry
 from gateway.inference.repository import Repository
 from gateway.messages import ModelVersion
+from gateway.route_exposition import expose_routes
 from gateway.routeplane import Actor, RoutePlane
 from gateway.routing.document import configured_routes
 from gateway.store.interface import Store
@@ -51,6 +52,7 @@ class Replica:
             replica_id=replica_id,
             admin_url=f"http://{replica_id}",
         )
+        expose_routes(self.routes, self.metrics, windows_up=list)
         self.controlplane = ControlPlane(
             Repository(repository), self.registry, self.routes, self.metrics, scan_interval_s=SCAN_INTERVAL_S
         )
@@ -69,6 +71,10 @@ class Replica:
         """Return the versions of the variants that this replica serves under a name."""
         route = self.routes.in_force().get(name)
         return [] if route is None else [variant.version for variant in route.route.variants]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """Return the value of a gauge under these labels, None when it has none."""
+        return self.metrics.registry.get_sample_value(f"gateway_{name}", labels)
 
     async def report(self, name: str) -> AppliedRoute | None:
         """Return what this replica says of a route."""
