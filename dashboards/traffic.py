@@ -276,8 +276,8 @@ def _revisions() -> list[Panel]:
             Words(
                 title="Disagreement and regression",
                 says=(
-                    "Red: replicas serve different revisions, or the store came back with a "
-                    "document that replicas do not obey until somebody adopts one."
+                    "Red: replicas serve different revisions, one does not serve the newest it was told of, or the "
+                    "store came back with a document that replicas do not obey until somebody adopts one."
                 ),
                 alert="GatewayRouteStoreRegressed",
             ),
@@ -286,6 +286,7 @@ def _revisions() -> list[Panel]:
                 f"> bool min by (route) (gateway_route_revision{{{ROUTE}}})",
                 "{{route}} replicas disagree",
             ),
+            Query(f"1 - min by (route) (gateway_route_applied{{{ROUTE}}})", "{{route}} not applied"),
             Query(worst("gateway_route_store_regressed", ROUTE, ["route"]), "{{route}} store regressed"),
             names=YES_IS_BAD,
             width=12,

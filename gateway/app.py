@@ -116,10 +116,8 @@ class Gateway:
             AdminAccess(settings.auth, settings.server.admin_host),
             self.exchange.desk.request_id,
         )
-        self.metrics.gauge("route_store_regressed", self.routeplane.regressions)
         self._lag_s = 0.0
         self._lag_task: asyncio.Task[None] | None = None
-        self.metrics.gauge("store_up", self._read_store_up)
         self.metrics.gauge("event_loop_lag_seconds", lambda: [((), self._lag_s)])
         self.metrics.gauge("build_info", lambda: [((__version__,), 1.0)])
 
@@ -162,11 +160,6 @@ class Gateway:
         """Serve these routes from now on, and count what their variants predict side by side."""
         self.dataplane.publish(routes)
         self.monitor.compare(pairs_to_compare(routes.values()))
-
-    def _read_store_up(self) -> list[tuple[tuple[str, ...], float]]:
-        """Say whether the store answered everybody here who asked it last: for routes, and for counts."""
-        flushes = all(up for _, up in self.monitor.store_up())
-        return [((), float(self.routeplane.is_store_reached and flushes))]
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()

@@ -24,7 +24,6 @@ def expose_routes(routeplane: RoutePlane, metrics: Metrics, *, windows_up: Calla
         return [((), float(routeplane.is_store_reached and all(value for _, value in windows_up())))]
 
     metrics.gauge("store_up", store_up)
-    metrics.gauge("store_silence_seconds", lambda: [((), routeplane.store_silence_s)])
     metrics.gauge(
         "route_applied", lambda: [((name,), float(route.applied)) for name, route in routeplane.own_report().items()]
     )

@@ -47,7 +47,6 @@ class RouteUpkeep:
         self._tasks: list[asyncio.Task[None]] = []
         self.is_reached = False
         """Whether the store answered when it was asked last."""
-        self._lost_at: float | None = None
         self.is_tended = False
         """Whether the routes that ought to be in the store were written once, or it was away."""
 
@@ -68,11 +67,6 @@ class RouteUpkeep:
     def wake(self) -> None:
         """Have the routes tended at once."""
         self._wake.set()
-
-    @property
-    def silence_s(self) -> float:
-        """For how long the store has not answered, in seconds; 0 while it does."""
-        return 0.0 if self._lost_at is None else time.monotonic() - self._lost_at
 
     def own_report(self) -> ReplicaReport:
         """Say what this replica serves now."""
@@ -101,7 +95,6 @@ class RouteUpkeep:
                 self._routes.regress(event)
             case StoreReached() | StoreLost():
                 self.is_reached = isinstance(event, StoreReached)
-                self._lost_at = None if self.is_reached else self._lost_at or time.monotonic()
                 self._routes.hear()
                 self._heard.set()
 

@@ -144,16 +144,6 @@ class RoutePlane:
         """Tell whether it is known which routes there are, and the first variant of each is READY."""
         return self._upkeep.is_tended and self._routes.is_ready()
 
-    @property
-    def is_store_reached(self) -> bool:
-        """Whether the store answered when it was asked last."""
-        return self._upkeep.is_reached
-
-    @property
-    def store_silence_s(self) -> float:
-        """For how long the store has not answered, in seconds; 0 while it does."""
-        return self._upkeep.silence_s
-
     def own_report(self) -> dict[str, AppliedRoute]:
         """Say of each route which revision this replica serves, and why not the newest if it is another."""
         return self._routes.report()
@@ -168,11 +158,6 @@ class RoutePlane:
     def in_force(self) -> dict[str, PublishedRoute]:
         """Return what this replica serves, by name."""
         return self._routes.served
-
-    def regressions(self) -> list[tuple[tuple[str, ...], float]]:
-        """Read `route_store_regressed{route}`: 1 where the store holds what is not obeyed."""
-        regressed = self._routes.regressed
-        return [((name,), float(name in regressed)) for name in sorted(self._routes.served.keys() | regressed.keys())]
 
     async def read(self, name: str) -> PublishedRoute:
         """Fetch a route as the store holds it; what this replica knows while the store is away or regressed.

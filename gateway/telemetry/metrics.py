@@ -138,10 +138,6 @@ SERIES: dict[str, Series] = {
     "route_applied": Series(
         "gauge", ("route",), "1 while the replica serves the newest revision it was told of, 0 while it cannot."
     ),
-    "route_store_regressed": Series(
-        "gauge", ("route",), "1 while the store holds an older or other route than the one in force; adopt accepts it."
-    ),
-    "store_silence_seconds": Series("gauge", (), "For how long the routes' store has not answered, 0 while it does."),
     "store_up": Series("gauge", (), "1 while the store answers, 0 while it does not."),
     "store_flush_duration_seconds": Series("histogram", (), "Time of one flush of counts to the store."),
     "store_flush_errors_total": Series("counter", (), "Flushes of counts that the store did not answer."),
