@@ -15,14 +15,13 @@ from gateway.store.records import Action, RouteRecord
 from gateway.store.redis_store import RedisStore
 from tests.store.changes import Listener, change, content
 from tests.store.fault_proxy import FaultProxy
+from tests.store.faults import ALL_FAULTS, GENTLE_FAULTS, Fault, Faults
 from tests.store.redis_server import RedisServer, eventually
 
 pytestmark = pytest.mark.redis
 
 STEPS = 60
 OPERATIONS = ("write",) * 12 + ("blind write",) * 4 + ("delete",) + ("adopt",) * 2
-GENTLE_FAULTS = ("shut", "shut", "reopen", "reopen", "hang", "lose answers", "restart", "forget")
-ALL_FAULTS = (*GENTLE_FAULTS, "save", "save", "restore", "restore", "new replica")
 
 
 class Machine:
@@ -32,6 +31,7 @@ class Machine:
         self.server = server
         self.draw = random.Random(seed)
         self.proxies: list[FaultProxy] = []
+        self.faults = Faults(server, self.proxies, self.draw)
         self.stores: list[RedisStore] = []
         self.listeners: list[Listener] = []
         self.retired: list[Listener] = []
@@ -40,7 +40,6 @@ class Machine:
         self.refused: set[str] = set()
         self.open_outcomes: set[str] = set()
         self.adoptions = 0
-        self.is_saved = False
 
     async def open(self, stack: AsyncExitStack) -> None:
         self.stack = stack
@@ -91,48 +90,19 @@ class Machine:
             raise
         self.answered.append(written.record)
 
-    async def disturb(self, faults: tuple[str, ...]) -> None:
-        """Do something to Redis or to the way there, some of it while the next operations are under way."""
-        loop = asyncio.get_running_loop()
-        index = self.draw.randrange(3)
-        proxy = self.proxies[index]
-        soon_s = self.draw.uniform(0, 0.003)
-        match self.draw.choice(faults):
-            case "shut":
-                loop.call_later(soon_s, proxy.shut)
-            case "reopen":
-                proxy.reopen()
-            case "hang":
-                loop.call_later(soon_s, self.server.pause)
-                loop.call_later(self.draw.uniform(0.05, 1.5), self.server.resume)
-            case "lose answers":
-                loop.call_later(soon_s, lambda: setattr(proxy, "drops_answers", True))
-                loop.call_later(self.draw.uniform(0.05, 1.2), lambda: setattr(proxy, "drops_answers", False))
-            case "restart":
-                self.server.resume()
-                self.server.save("restart.rdb")
-                self.server.restore("restart.rdb")
-            case "forget":
-                self.server.resume()
-                self.server.forget()
-            case "save":
-                self.server.resume()
-                self.server.save()
-                self.is_saved = True
-            case "new replica":
-                await self.stores[index].__aexit__(None, None, None)
-                self.retired.append(self.listeners[index])
-                self.stores[index], self.listeners[index] = await self.open_replica(proxy)
-            case "restore" if self.is_saved:
-                self.server.resume()
-                self.server.restore()
+    async def disturb(self, faults: tuple[Fault, ...]) -> None:
+        """Do something to Redis or to the way there, or have a replica replaced by one that remembers nothing."""
+        if faults == ALL_FAULTS and self.draw.random() < 0.1:
+            index = self.draw.randrange(3)
+            await self.stores[index].__aexit__(None, None, None)
+            self.retired.append(self.listeners[index])
+            self.stores[index], self.listeners[index] = await self.open_replica(self.proxies[index])
+        else:
+            self.faults.befall(self.draw.choice(faults))
 
     async def heal(self) -> RouteRecord | None:
         """Let everybody through, have an operator adopt where that is asked for, and wait until all agree."""
-        self.server.resume()
-        for proxy in self.proxies:
-            proxy.drops_answers = False
-            proxy.reopen()
+        self.faults.heal()
 
         async def is_converged() -> bool:
             for store, listener in zip(self.stores, self.listeners, strict=True):
@@ -162,7 +132,7 @@ class Machine:
         assert not {record.hash for record in records if record.hash} & self.refused
 
 
-async def run(server: RedisServer, seed: int, faults: tuple[str, ...]) -> tuple[Machine, RouteRecord | None]:
+async def run(server: RedisServer, seed: int, faults: tuple[Fault, ...]) -> tuple[Machine, RouteRecord | None]:
     async with AsyncExitStack() as stack:
         machine = Machine(server, seed)
         await machine.open(stack)
