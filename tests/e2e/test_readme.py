@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ README = ROOT / "README.md"
 STRICT_SHELL = """
 set -euo pipefail
 curl() { command curl --fail-with-body --max-time 20 "$@"; }
+gateway() { "$PYTHON" -W error -m gateway "$@"; }
 """
 """A pasted line shows an error to its reader; here it must end the block."""
 
@@ -66,7 +68,10 @@ def test_a_pasted_block_works(gateway: GatewayProcess, tmp_path: Path, block: Bl
         command = ["bash", "-c", STRICT_SHELL + text]
     else:
         command = [sys.executable, "-W", "error", "-c", text]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    known = {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "GATEWAY_ADMIN_PORT": str(gateway.admin_address[1])}
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | known, capture_output=True, text=True, timeout=90, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout
 
