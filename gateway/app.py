@@ -78,7 +78,9 @@ class Gateway:
         self.shadowing.observer = self.monitor
         expose_monitor(self.monitor, self.metrics)
         configured = configured_routes(settings.routes)
-        self._store, self._state = _store(settings)
+        self._state, path = _claimed_state(settings)
+        redis = settings.server.redis
+        self._store = RedisStore(redis, path=path) if redis else MemoryStore(path)
         self.routeplane = RoutePlane(
             self._store,
             self.registry,
@@ -86,6 +88,7 @@ class Gateway:
             configured=configured,
             replica_id=replica_id,
             admin_url=admin_url,
+            aborts_path=None if path is None else path.with_suffix(".aborts"),
         )
         expose_routes(self.routeplane, self.metrics, windows_up=self.monitor.store_up)
         self.controlplane = ControlPlane(
@@ -169,15 +172,14 @@ class Gateway:
             self._lag_s = max(0.0, loop.time() - expected)
 
 
-def _store(settings: Settings) -> tuple[MemoryStore | RedisStore, StateFolder | None]:
-    """Build the store of the routes, and claim its file unless nothing shall be kept."""
-    server = settings.server
-    folder, path = server.state_folder, None
-    # The missing repository is the better thing to say than the state directory that cannot be made in it.
-    state = StateFolder(folder) if folder is not None and Path(server.repository).is_dir() else None
-    if state is not None:
-        path = state.claim()
-    return RedisStore(server.redis, path=path) if server.redis else MemoryStore(path), state
+def _claimed_state(settings: Settings) -> tuple[StateFolder | None, Path | None]:
+    """Claim a file of the state directory for this replica, unless nothing shall be kept."""
+    folder = settings.server.state_folder
+    # A missing repository is the better thing to say than the state directory that cannot be made in it.
+    if folder is None or not Path(settings.server.repository).is_dir():
+        return None, None
+    state = StateFolder(folder)
+    return state, state.claim()
 
 
 def _webhook(settings: MonitoringSettings) -> Webhook | None:

@@ -13,8 +13,9 @@ import time
 import msgspec
 
 from gateway.errors import RevisionMismatch, StoreRegressed, StoreUnavailable, UnknownRoute, UnreadableRevision
+from gateway.local_aborts import KeptAborts, LocalAbort
 from gateway.messages import ModelVersion
-from gateway.routes_in_force import GATEWAY_ACTOR, LocalAbort, RoutesInForce, Standing
+from gateway.routes_in_force import GATEWAY_ACTOR, RoutesInForce, Standing
 from gateway.routing.edits import apply_abort, changes
 from gateway.routing.published import next_content, published_route
 from gateway.store.interface import RoutePublished, RouteRegressed, Store, StoreEvent, StoreLost, StoreReached
@@ -35,12 +36,14 @@ class RouteUpkeep:
         store: Open while this runs.
         routes: What it keeps in step with the store.
         report: What the replica says of itself.
+        aborts: Where those that the store has not taken are kept.
     """
 
-    def __init__(self, store: Store, routes: RoutesInForce, report: ReplicaReport) -> None:
+    def __init__(self, store: Store, routes: RoutesInForce, report: ReplicaReport, aborts: KeptAborts) -> None:
         self._store = store
         self._routes = routes
         self._report = report
+        self._aborts = aborts
         self._released: set[ModelVersion] = set()
         self._heard, self._wake = asyncio.Event(), asyncio.Event()
         self._tending = asyncio.Lock()
@@ -51,7 +54,12 @@ class RouteUpkeep:
         """Whether the routes that ought to be in the store were written once, or it was away."""
 
     async def start(self) -> None:
-        """Begin to follow, and wait until it is known which routes the store has, or that it is away."""
+        """Begin to follow, and wait until it is known which routes the store has, or that it is away.
+
+        Raises:
+            CannotStart: the file of the aborts is damaged.
+        """
+        self._routes.restore_aborts(await self._aborts.load())
         self._tasks.append(asyncio.create_task(self._follow(), name="route-feed"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARING_S):
@@ -76,6 +84,10 @@ class RouteUpkeep:
         """Let go of the automatic routes to versions that are no longer here."""
         self._released.update(keys)
         self.wake()
+
+    async def keep_aborts(self) -> None:
+        """Write down which aborts the store has not taken."""
+        await self._aborts.save(self._routes.aborts)
 
     # --- following ------------------------------------------------------------------------------------
 
@@ -109,6 +121,7 @@ class RouteUpkeep:
                 await self.tend()
             except Exception:  # as above
                 log.exception("route_upkeep_failed")
+            await self.keep_aborts()
             if loop.time() - announced_at >= TICK_S:
                 announced_at = loop.time()
                 with contextlib.suppress(StoreUnavailable):

@@ -7,6 +7,7 @@ under a name in `routes_in_force.py`, what happens unasked in `route_upkeep.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -19,11 +20,12 @@ from gateway.errors import (
     UnreadableRevision,
 )
 from gateway.inference.registry import Registry
+from gateway.local_aborts import KeptAborts, LocalAbort
 from gateway.messages import ModelVersion
 from gateway.route_fitness import fitness_faults, is_ready, why_not_ready
 from gateway.route_upkeep import RouteUpkeep
 from gateway.route_writer import Actor, RouteWriter, Stored, Wanted, patience
-from gateway.routes_in_force import LocalAbort, RoutesInForce
+from gateway.routes_in_force import RoutesInForce
 from gateway.routing.document import parse_route, pointer_to
 from gateway.routing.edits import apply_abort, apply_shift, changes
 from gateway.routing.published import PublishedRoute, moved_share_bp, published_route
@@ -74,6 +76,7 @@ class RoutePlane:
         configured: Routes of gateway.toml, made where the store has none of their name.
         replica_id: Tells this replica from the others.
         admin_url: Where its admin plane is reached.
+        aborts_path: File that keeps aborts which the store has not taken; None keeps them in memory.
     """
 
     def __init__(
@@ -85,11 +88,13 @@ class RoutePlane:
         configured: Mapping[str, Route] | None = None,
         replica_id: str = "gateway",
         admin_url: str = "",
+        aborts_path: Path | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
         self._routes = RoutesInForce(registry, publish, configured=configured)
-        self._upkeep = RouteUpkeep(store, self._routes, ReplicaReport(id=replica_id, admin=admin_url, routes={}))
+        report = ReplicaReport(id=replica_id, admin=admin_url, routes={})
+        self._upkeep = RouteUpkeep(store, self._routes, report, KeptAborts(aborts_path))
         self._writer = RouteWriter(store)
 
     async def start(self) -> None:
@@ -310,6 +315,7 @@ class RoutePlane:
             served = self._routes.abort_here(name, abort)
             if served is None:
                 raise
+            await self._upkeep.keep_aborts()
             self._upkeep.wake()
             return Changed(served, is_new_revision=False)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.errors import UnreadableRevision
 from gateway.inference.registry import Registry, VersionState
+from gateway.local_aborts import LocalAbort
 from gateway.messages import ModelVersion
 from gateway.route_fitness import fitness_faults, is_ready, signature_faults, unready_versions, worded
 from gateway.routing.edits import apply_abort
@@ -36,15 +37,6 @@ class Standing(msgspec.Struct, frozen=True):
     def content(self) -> Content:
         """What the store shall hold of it."""
         return next_content(self.route, current=None)
-
-
-class LocalAbort(msgspec.Struct, frozen=True, kw_only=True):
-    """An abort that works on this replica alone until the store takes it."""
-
-    actor: str
-    reason: str
-    request_id: str
-    removes_shadows: bool
 
 
 class RoutesInForce:
@@ -132,6 +124,10 @@ class RoutesInForce:
             self._judge(name)
             self._publish(self.served)
         return self._served.get(name)
+
+    def restore_aborts(self, aborts: Mapping[str, LocalAbort]) -> None:
+        """Begin with aborts that the store had not taken when this replica stopped."""
+        self._aborts.update(aborts)
 
     def forget_abort(self, name: str, abort: LocalAbort) -> None:
         """Stop aborting here, since the store has taken it or the route is gone; a later abort stays."""

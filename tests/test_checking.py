@@ -338,6 +338,11 @@ def test_a_publish_that_runs_is_not_taken_for_a_killed_one(tmp_path: Path) -> No
             "gateway.toml: key 'limits.max_json_depth': Expected `int`, got `str`",
         ),
         ("server\n", {}, "gateway.toml: not TOML: "),
+        (
+            "[routes.fraud]\nvariants = [{name = 'a', model = 'm', version = 0, weight = 100}]\n",
+            {},
+            "settings: key 'routes.fraud.variants.0.version': expected a positive integer, got 0",
+        ),
         ("", {"GATEWAY_PORT": "many"}, "GATEWAY_PORT: key 'port': Expected `int`, got `str`"),
     ],
 )

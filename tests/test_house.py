@@ -30,6 +30,7 @@ TIERS = (
     {"api"},
     {
         "dataplane",
+        "local_aborts",
         "controlplane",
         "routeplane",
         "route_exposition",

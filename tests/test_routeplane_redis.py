@@ -75,7 +75,10 @@ class Fleet:
         door = self.doors.get(name) or await self.door(name)
         path = self._states / f"{name}.state" if remembers else None
         store = await keeping.enter_async_context(RedisStore(door.url, path=path))
-        return await keeping.enter_async_context(running_replica(self._repository, store, replica_id=name))
+        aborts = self._states / f"{name}.aborts" if remembers else None
+        return await keeping.enter_async_context(
+            running_replica(self._repository, store, replica_id=name, aborts_path=aborts)
+        )
 
 
 @pytest.fixture
@@ -295,6 +298,25 @@ async def test_a_replica_that_starts_while_redis_is_away_serves_what_it_remember
         fleet.doors["a"].reopen()
         await again.until(lambda: again.routes.is_store_reached)
         assert (await again.routes.shift("split", {"b": 60}, by=ANA)).route.revision == 2
+
+
+async def test_an_abort_survives_a_restart_while_redis_is_away(fleet: Fleet) -> None:
+    async with AsyncExitStack() as first:
+        replica = await fleet.join("a", stack=first)
+        await put(replica, 90, 10)
+        fleet.doors["a"].shut()
+        await replica.routes.abort("m", by=Actor("ana", "errors"))
+    async with AsyncExitStack() as second:
+        again = await fleet.join("a", stack=second)
+        assert again.served("m") == {"stable": 100, "b": 0}
+        fleet.doors["a"].reopen()
+        await until_revision(again, 3)
+        assert (await again.routes.audit(1))[0].reason == "errors"
+    async with AsyncExitStack() as third:
+        again = await fleet.join("a", stack=third)
+        await shift(again, 20)
+        assert again.served("m") == {"stable": 80, "b": 20}
+        assert (await again.routes.read("m")).revision == 4
 
 
 async def test_a_replica_that_remembers_nothing_routes_automatically_until_redis_says_otherwise(fleet: Fleet) -> None:

@@ -189,6 +189,25 @@ def test_a_fault_in_the_file_is_told_even_where_a_flag_overrules_it() -> None:
     assert "server.port" in fault(flags={"port": 1}, file="[server]\nport = 'x'")
 
 
+# --- where routes are kept, and which are there to begin with ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state_dir", "expected"), [("", Path("here/.gateway")), ("elsewhere", Path("elsewhere")), ("none", None)]
+)
+def test_state_is_kept_in_the_repository_elsewhere_or_nowhere(state_dir: str, expected: Path | None) -> None:
+    settings = load(flags={"repository": "here", "state_dir": state_dir})
+    assert settings.server.state_folder == expected
+    assert load(environment={"GATEWAY_STATE_DIR": "none"}).server.state_folder is None
+
+
+def test_routes_are_taken_from_the_file_as_they_are_written() -> None:
+    file = "[routes.fraud]\nvariants = [{name = 'stable', model = 'fraud', version = 3, weight = 100}]"
+    variant = {"name": "stable", "model": "fraud", "version": 3, "weight": 100}
+    assert load(file=file).routes == {"fraud": {"variants": [variant]}}
+    assert load(environment={"GATEWAY_PORT": "1"}, file=file).routes == load(file=file).routes
+
+
 # --- where a listener can be reached from -----------------------------------------------------------------
 
 

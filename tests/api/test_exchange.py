@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from gateway import __version__
+from gateway.routeplane import Actor
 from tests.api.planes import Plane, data_plane
 from tests.support import onnx_models
 from tests.support.repositories import add_version, configure
@@ -137,6 +138,31 @@ async def test_statistics_count_what_was_answered(plane: Plane) -> None:
 async def test_a_ready_model_says_so(plane: Plane, path: str) -> None:
     answer = await plane.ask("GET", path)
     assert (answer.status, answer.json) == (200, {"name": "echo", "ready": True})
+
+
+# --- a route that is no model ---------------------------------------------------------------------------
+
+
+async def test_a_route_that_is_no_model_answers_for_its_first_variant_under_its_own_name(repository: Path) -> None:
+    variants = [
+        {"name": "doubled", "model": "echo", "version": 2, "weight": 100},
+        {"name": "plain", "model": "echo", "version": 1, "weight": 0},
+    ]
+    async with data_plane(repository) as plane:
+        await plane.routeplane.put("loud", {"variants": variants}, if_match=None, must_be_new=True, by=Actor("ana"))
+        answer = await plane.infer("loud", ECHO)
+        assert (answer.json["model_name"], answer.json["model_version"]) == ("loud", "2")
+        assert (answer.headers["x-gateway-variant"], answer.headers["x-gateway-model"]) == ("doubled", "echo:2")
+        metadata = (await plane.ask("GET", "/v2/models/loud")).json
+        assert (metadata["name"], metadata["versions"]) == ("loud", ["2"])
+        assert (await plane.ask("GET", "/v2/models/loud/ready")).json == {"name": "loud", "ready": True}
+        assert (await plane.ask("GET", "/v2/models/loud/config")).json["name"] == "loud"
+        (statistics,) = (await plane.ask("GET", "/v2/models/loud/stats")).json["model_stats"]
+        assert (statistics["name"], statistics["version"]) == ("loud", "2")
+        assert "loud" in (await plane.ask("GET", "/v2/models")).json["models"]
+        for action in ("", "/ready", "/config", "/stats"):
+            assert (await plane.ask("GET", f"/v2/models/loud/versions/2{action}")).status == 404
+        assert (await plane.ask("POST", "/v2/models/loud/versions/2/infer", ECHO)).status == 404
 
 
 # --- what is not there ----------------------------------------------------------------------------------

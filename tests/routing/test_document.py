@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import InvalidRoute
-from gateway.routing.document import MAX_MEMBERS, basis_points, parse_route, pointer_to
+from gateway.errors import InvalidRoute, InvalidSetting
+from gateway.routing.document import MAX_MEMBERS, basis_points, configured_routes, parse_route, pointer_to
 from gateway.routing.route import Route, Shadow, Variant, canonical_bytes, percent, to_document
 
 CHALLENGED: dict[str, Any] = {
@@ -267,3 +267,13 @@ def test_any_json_is_a_route_or_is_refused_with_pointers(document: object) -> No
 
 def test_a_pointer_escapes_as_the_standard_says() -> None:
     assert pointer_to("a/b", "c~d", 0) == "/a~1b/c~0d/0"
+
+
+# --- routes of the settings -----------------------------------------------------------------------------
+
+
+def test_configured_routes_are_read_as_any_other_and_a_fault_names_its_key() -> None:
+    table = {"variants": [{"name": "stable", "model": "m", "version": 1, "weight": 100}]}
+    assert configured_routes({"m": table}) == {"m": parse_route(table, name="m")}
+    with pytest.raises(InvalidSetting, match=r"key 'routes\.m\.variants': expected 1 to 100 variants, got 0"):
+        configured_routes({"m": {"variants": []}})

@@ -39,6 +39,7 @@ class Replica:
         *,
         replica_id: str = "a",
         configured: Mapping[str, object] | None = None,
+        aborts_path: Path | None = None,
     ) -> None:
         self.id = replica_id
         self.metrics = Metrics()
@@ -51,6 +52,7 @@ class Replica:
             configured=configured_routes(configured or {}),
             replica_id=replica_id,
             admin_url=f"http://{replica_id}",
+            aborts_path=aborts_path,
         )
         expose_routes(self.routes, self.metrics, windows_up=list)
         self.controlplane = ControlPlane(
@@ -95,10 +97,11 @@ async def running_replica(
     *,
     replica_id: str = "a",
     configured: Mapping[str, object] | None = None,
+    aborts_path: Path | None = None,
     until_ready: bool = True,
 ) -> AsyncIterator[Replica]:
     """Run a replica over an open store."""
-    replica = Replica(repository, store, replica_id=replica_id, configured=configured)
+    replica = Replica(repository, store, replica_id=replica_id, configured=configured, aborts_path=aborts_path)
     await replica.routes.start()
     try:
         await replica.controlplane.start()
