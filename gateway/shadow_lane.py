@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
@@ -81,7 +81,6 @@ class ShadowLane:
         self.served: ServedVersion | None = None
         self.is_busy = False
         self.is_open = True
-        self._metrics = metrics
         self._waiting: deque[Offered] = deque()
         self._rows = 0
         self._bytes = 0
@@ -90,6 +89,10 @@ class ShadowLane:
         self._results: dict[str, CounterCell] = {
             result: metrics.counter("shadow_requests_total", route, shadow.name, result)
             for result in ("match", "mismatch", "error")
+        }
+        self._drops: dict[str, CounterCell] = {
+            reason: metrics.counter("shadow_dropped_total", route, shadow.name, reason)
+            for reason in get_args(DropReason)
         }
         self._disagreements = metrics.counter("shadow_disagreement_total", route, shadow.name)
         self._difference = metrics.histogram("shadow_difference", route, shadow.name)
@@ -165,7 +168,7 @@ class ShadowLane:
         if not self.is_open:
             return
         self._dropped[reason] += 1
-        self._metrics.counter("shadow_dropped_total", self.route, self.shadow.name, reason).add()
+        self._drops[reason].add()
 
     def empty(self, reason: DropReason) -> None:
         """Drop all that waits."""

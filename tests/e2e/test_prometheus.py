@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlencode
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from gateway.telemetry.metrics import SERIES
 from tests.e2e.oracle import example_oracles
 from tests.e2e.wire import infer_path, json_body
-from tests.support.server import GatewayProcess, ask, eventually, free_port
+from tests.support.server import QUICK_STOP, GatewayProcess, ask, eventually, free_port, running_gateway
 
 pytestmark = pytest.mark.prometheus
 
@@ -21,15 +23,33 @@ SAMPLES = {"counter": [""], "gauge": [""], "histogram": ["_bucket", "_sum", "_co
 """What a series of each kind is called when it is asked for."""
 
 
+CONFIG = f"""
+{QUICK_STOP}
+[monitoring]
+bucket_s = 1
+window_buckets = 1
+min_rows = 2
+
+[routes.breast_cancer]
+variants = [
+  {{name = "stable", model = "breast_cancer", version = 1, weight = 90}},
+  {{name = "candidate", model = "breast_cancer", version = 2, weight = 10}},
+]
+shadows = [{{name = "next", model = "breast_cancer", version = 2}}]
+"""
+"""A split, a shadow and windows of a second, so that every series has something to say."""
+
+
 @pytest.fixture(scope="module")
-def busy_gateway(gateway: GatewayProcess) -> GatewayProcess:
-    """Have the gateway answer and refuse something, so that every series has a value."""
-    for oracle in example_oracles():
-        body = json_body(oracle.draw(2, np.random.default_rng(1)))
-        assert gateway.ask(infer_path(oracle.model), "POST", body).status == 200
-        assert gateway.ask(infer_path(oracle.model), "POST", b"{}").status == 400
-    assert gateway.ask(infer_path("nobody"), "POST", b"{}").status == 404
-    return gateway
+def busy_gateway(example_repository: Path) -> Iterator[GatewayProcess]:
+    """Have a gateway answer and refuse something, so that every series has a value."""
+    with running_gateway(example_repository, config=CONFIG) as gateway:
+        for oracle in example_oracles():
+            body = json_body(oracle.draw(4, np.random.default_rng(1)))
+            assert gateway.ask(infer_path(oracle.model), "POST", body).status == 200
+            assert gateway.ask(infer_path(oracle.model), "POST", b"{}").status == 400
+        assert gateway.ask(infer_path("nobody"), "POST", b"{}").status == 404
+        yield gateway
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +110,8 @@ def test_promtool_finds_nothing_to_say(busy_gateway: GatewayProcess) -> None:
 @pytest.mark.parametrize(("name", "kind"), [(name, series.kind) for name, series in SERIES.items()])
 def test_every_declared_series_can_be_queried(prometheus: str, name: str, kind: str) -> None:
     for suffix in SAMPLES[kind]:
-        values = query(prometheus, f"gateway_{name}{suffix}")
-        assert values, f"gateway_{name}{suffix}"
+        selector = f"gateway_{name}{suffix}"
+        values = eventually(functools.partial(query, prometheus, selector), within_s=40, what=selector)
         assert all(float(value) >= 0 for value in values)
 
 
