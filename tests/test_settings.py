@@ -229,3 +229,48 @@ def test_routes_are_taken_from_the_file_as_they_are_written() -> None:
 )
 def test_only_loopback_addresses_count_as_reachable_from_this_machine_alone(host: str, *, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+# --- who may do what -------------------------------------------------------------------------------------
+
+HASH = "a" * 64
+
+
+def token(**more: object) -> str:
+    keys = {"name": '"sre"', "sha256": f'"{HASH}"', "scopes": '["read"]'} | more
+    return "[[auth.tokens]]\n" + "\n".join(f"{key} = {value}" for key, value in keys.items()) + "\n"
+
+
+def test_tokens_are_read_from_the_file_and_one_name_may_have_two() -> None:
+    auth = load(file=token() + token(sha256=f'"{"b" * 64}"', scopes='["read", "write"]')).auth
+    assert [(entry.name, entry.scopes) for entry in auth.tokens] == [("sre", ("read",)), ("sre", ("read", "write"))]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (token(scopes='["root"]'), "auth.tokens[0].scopes[0]"),
+        (token(scopes="[]"), "auth.tokens[0].scopes"),
+        (token(sha256='"secret"'), "auth.tokens[0].sha256"),
+        (token(sha256=f'"{"A" * 64}"'), "auth.tokens[0].sha256"),
+        (token(name='"two words"'), "auth.tokens[0].name"),
+        (token(token='"secret"'), "unknown 'token'"),
+        (token() + token(name='"other"'), "two tokens have the same sha256"),
+        ("[auth]\npredict = true", "no token has the scope 'predict'"),
+        (token() + "[auth]\npredict = true", "no token has the scope 'predict'"),
+        ('[auth]\nhosts = ["two words"]', "auth.hosts[0]"),
+        ('[auth]\nhosts = ["a.example:8002"]', "auth.hosts[0]"),
+    ],
+)
+def test_a_token_that_cannot_be_is_named_and_never_shown(text: str, said: str) -> None:
+    found = fault(file=text)
+    assert said in found
+    assert "secret" not in found or "unknown 'token'" in found
+
+
+def test_the_token_of_the_command_line_is_no_setting_and_no_mistake() -> None:
+    load(environment={"GATEWAY_ADMIN_TOKEN": "secret"})
+
+
+def test_predictions_may_be_closed_by_a_variable() -> None:
+    assert load(file=token(scopes='["predict"]'), environment={"GATEWAY_AUTH_PREDICT": "true"}).auth.predict

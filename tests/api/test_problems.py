@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway import errors
-from gateway.api.problems import REASON, STATUS, error_body, extra_headers, status_of
+from gateway.api.problems import PROBLEM_TYPES, REASON, STATUS, error_body, extra_headers, problem_body, status_of
 from gateway.errors import GatewayError
 
 PACKAGE = Path(errors.__file__).parent
@@ -105,3 +105,65 @@ def test_the_body_of_an_error_is_the_one_every_client_reads() -> None:
     assert json.loads(error_body(errors.InvalidInput('input "größe" has\nshape'))) == {
         "error": 'input "größe" has\nshape'
     }
+
+
+# --- problem details -------------------------------------------------------------------------------------
+
+
+def problem(error: GatewayError) -> dict[str, object]:
+    found: dict[str, object] = json.loads(problem_body(error, instance="/admin/v1/routes/fraud", request_id="r-1"))
+    return found
+
+
+def test_problem_types_are_stable_and_one_for_each_failure() -> None:
+    """Scripts tell failures apart by these; the words may change, the types may not."""
+    types = {str(problem(made(kind))["type"]).removeprefix(PROBLEM_TYPES) for kind in STATUS}
+    assert len(types) == len(STATUS)
+    assert types >= {
+        *("foreign-host", "foreign-origin", "invalid-request", "invalid-route", "method-not-allowed", "missing-scope"),
+        *("precondition-required", "revision-mismatch", "store-regressed", "store-unavailable", "too-large"),
+        *("unauthenticated", "unknown-model", "unknown-path", "unknown-route", "unreadable-revision"),
+    }
+
+
+def test_a_problem_says_what_happened_where_and_to_whom() -> None:
+    assert problem(errors.UnknownRoute("there is no route 'fraud'")) == {
+        "type": "urn:onnx-gateway:problem:unknown-route",
+        "title": "Unknown route",
+        "status": 404,
+        "detail": "there is no route 'fraud'",
+        "error": "there is no route 'fraud'",
+        "instance": "/admin/v1/routes/fraud",
+        "request_id": "r-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "facts"),
+    [
+        (errors.InvalidRoute("a", (("/x", "is missing"),)), {"errors": [{"pointer": "/x", "detail": "is missing"}]}),
+        (errors.RevisionMismatch("a", expected="1-1-a", current="1-2-b"), {"etag": '"1-2-b"'}),
+        (errors.RevisionMismatch("a", expected="1-1-a", current=None), {"etag": None}),
+        (errors.StoreUnavailable("no answer", outcome="unknown"), {"outcome": "unknown"}),
+        (errors.StoreUnavailable("no answer", outcome="not_written"), {"outcome": "not_written"}),
+        (errors.StoreRegressed("a", "back", known="1-2-b", stored=None), {"known": '"1-2-b"', "stored": None}),
+    ],
+)
+def test_a_problem_carries_the_facts_of_its_failure(error: GatewayError, facts: dict[str, object]) -> None:
+    found = problem(error)
+    assert facts.items() <= found.items()
+
+
+def test_a_long_text_is_cut_wherever_it_stands() -> None:
+    long = "x" * 10_000
+    found = problem(errors.InvalidRoute(long, ((f"/{long}", long),)))
+    assert len(json.dumps(found)) < 4 * 10_000
+
+
+def test_a_refusal_for_want_of_rights_says_which_would_do() -> None:
+    bearer = b'Bearer realm="onnx-gateway"'
+    assert extra_headers(errors.Unauthenticated("no token")) == [(b"www-authenticate", bearer)]
+    assert extra_headers(errors.MissingScope("ci", ("abort", "write"))) == [
+        (b"www-authenticate", bearer + b', error="insufficient_scope", scope="abort write"')
+    ]
+    assert extra_headers(errors.RevisionMismatch("a", expected=None, current="1-2-b")) == [(b"etag", b'"1-2-b"')]

@@ -39,6 +39,7 @@ ADMIN_TARGETS = [
     *(b"/v2/repository/models/%00/load", b"/v2/repository/models/stats/load", b"/%ff", b"/livez/", b"/readyz?x=%"),
     b"//livez",
 ]
+ADMIN_HOSTS = [*(b"localhost",) * 9, b"127.0.0.1:1", b"[::1]", b"fuzz", b"localhost:x", b"a b"]
 OWN_HEADERS = [b"x-request-timeout-ms", b"x-request-id", b"x-gateway-variant", b"x-routing-key", b"accept-encoding"]
 HEADER_VALUES = [
     *(b"", b"0", b"1", b"-1", b"1.5", b"1e3", b"1000", b"9" * 12, b"9" * 13, b"9" * 4000, b"\xb2", b"stable", b"x"),
@@ -142,7 +143,7 @@ def admin(draw: Draw) -> Case:
     """Ask the admin plane for what it has and has not, without unloading anything."""
     asked, chosen = draw.random.choice(ADMIN_TARGETS), draw.random.choice(METHODS)
     body = draw.random.choice(BODIES) if chosen not in (b"HEAD", b"TRACE") else b""
-    draft = Draft(method=chosen, target=asked, body=body)
+    draft = Draft(method=chosen, target=asked, body=body, host=draw.random.choice(ADMIN_HOSTS))
     return replace(draft.case(f"{chosen.decode()} {asked.decode()}", ANY), is_admin=True)
 
 

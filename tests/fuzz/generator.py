@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from tests.fuzz import addresses, binary, framing, tensors
+from tests.fuzz import addresses, binary, framing, routes, tensors
 from tests.fuzz.cases import Case, ModelUnderTest
 from tests.fuzz.draw import Draw
 
@@ -53,6 +53,9 @@ MIX: list[tuple[Maker, float]] = [
     (addresses.target, 3),
     (addresses.repository, 1),
     (addresses.admin, 3),
+    (routes.document, 3),
+    (routes.change, 3),
+    (routes.listing, 0.5),
     (addresses.large_body, 0.1),
     (addresses.pipelined, 2),
     (addresses.pipelined_garbage, 1),
