@@ -6,12 +6,15 @@ Never holds an expectation.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.wire import AsyncConnection
+from tests.store.fault_proxy import FaultProxy
 from tests.store.redis_server import RedisServer
 from tests.support.server import QUICK_STOP, GatewayProcess, HttpAnswer, ask, eventually, running_gateway
 
@@ -21,9 +24,8 @@ REPLICAS = 3
 class Family:
     """Three replicas behind one data port, asked over HTTP."""
 
-    def __init__(self, gateway: GatewayProcess, redis: RedisServer) -> None:
+    def __init__(self, gateway: GatewayProcess) -> None:
         self.gateway = gateway
-        self.redis = redis
 
     @property
     def admin_urls(self) -> list[str]:
@@ -104,9 +106,29 @@ def origin(answer: HttpAnswer) -> str:
 
 @contextmanager
 def running_family(
-    repository: Path, redis: RedisServer, *arguments: str, config: str = QUICK_STOP, exit_code: int = 0
+    repository: Path, redis_url: str, *arguments: str, config: str = QUICK_STOP, exit_code: int = 0
 ) -> Iterator[Family]:
     """Run three replicas whose log can be read back."""
-    flags = ["--replicas", str(REPLICAS), "--redis", redis.url, "--log-format", "json", *arguments]
+    flags = ["--replicas", str(REPLICAS), "--redis", redis_url, "--log-format", "json", *arguments]
     with running_gateway(repository, config=config, arguments=flags, exit_code=exit_code) as gateway:
-        yield Family(gateway, redis)
+        yield Family(gateway)
+
+
+@contextmanager
+def redis_door(redis: RedisServer) -> Iterator[FaultProxy]:
+    """Run a door to a Redis beside the test; its switches may be turned from here."""
+    made: Future[FaultProxy] = Future()
+    closing = threading.Event()
+
+    async def keep_open() -> None:
+        async with FaultProxy(redis) as door:
+            made.set_result(door)
+            await asyncio.to_thread(closing.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(keep_open()), name="redis-door")
+    thread.start()
+    try:
+        yield made.result(timeout=10)
+    finally:
+        closing.set()
+        thread.join()

@@ -43,7 +43,7 @@ def redis() -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def family(repository: Path, redis: RedisServer) -> Iterator[Family]:
     """Run three replicas that come back when a test ends one."""
-    with running_family(repository, redis) as running:
+    with running_family(repository, redis.url) as running:
         yield running
 
 
@@ -119,7 +119,7 @@ def test_a_replica_that_is_told_to_stop_alone_drains_and_comes_back(family: Fami
 
 def test_sigterm_drains_all_and_no_accepted_request_fails(repository: Path, redis: RedisServer) -> None:
     config = "[server]\ndrain_delay_s = 1.0\ndrain_timeout_s = 10\n"
-    with running_family(repository, redis, config=config) as family:
+    with running_family(repository, redis.url, config=config) as family:
         pids = family.processes().values()
         with Traffic(family.gateway.data_address, QUICK, check_ok, callers=24, reconnects=True) as traffic:
             told = time.monotonic()
@@ -142,7 +142,7 @@ def test_admin_ports_follow_one_another_and_a_second_sigterm_skips_the_delay(
 ) -> None:
     first = free_ports(REPLICAS)
     config = "[server]\ndrain_delay_s = 60\ndrain_timeout_s = 10\n"
-    with running_family(repository, redis, "--admin-port", str(first), config=config) as family:
+    with running_family(repository, redis.url, "--admin-port", str(first), config=config) as family:
         assert family.admin_urls == [f"http://127.0.0.1:{first + number}" for number in range(REPLICAS)]
         family.gateway.signal(signal.SIGTERM)
         eventually(lambda: 503 in family.ready(), what="readiness 503")
@@ -152,7 +152,7 @@ def test_admin_ports_follow_one_another_and_a_second_sigterm_skips_the_delay(
 
 def test_no_replica_outlives_its_parent(repository: Path, redis: RedisServer) -> None:
     """Whoever starts the gateway anew finds its ports free."""
-    with running_family(repository, redis, exit_code=-signal.SIGKILL) as family:
+    with running_family(repository, redis.url, exit_code=-signal.SIGKILL) as family:
         pids = family.processes().values()
         family.gateway.signal(signal.SIGKILL)
         eventually(lambda: all(map(is_gone, pids)), what="the end of all replicas")
