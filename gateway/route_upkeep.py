@@ -13,9 +13,10 @@ import time
 import msgspec
 
 from gateway.errors import RevisionMismatch, StoreRegressed, StoreUnavailable, UnknownRoute, UnreadableRevision
+from gateway.heard_routes import GATEWAY_ACTOR, Standing
 from gateway.local_aborts import KeptAborts, LocalAbort
 from gateway.messages import ModelVersion
-from gateway.routes_in_force import GATEWAY_ACTOR, RoutesInForce, Standing
+from gateway.routes_in_force import RoutesInForce
 from gateway.routing.edits import apply_abort, changes
 from gateway.routing.published import next_content, published_route
 from gateway.store.interface import RoutePublished, RouteRegressed, Store, StoreEvent, StoreLost, StoreReached

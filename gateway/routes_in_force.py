@@ -9,34 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from gateway.errors import UnreadableRevision
+from gateway.heard_routes import UNSTORED_EPOCH, Standing, Told, aborted, automatic_version, unstored_route
 from gateway.inference.registry import Registry, VersionState
 from gateway.local_aborts import LocalAbort
 from gateway.messages import ModelVersion
 from gateway.route_fitness import fitness_faults, is_ready, signature_faults, unready_versions, worded
-from gateway.routing.edits import apply_abort
-from gateway.routing.published import PublishedRoute, next_content, published_route
+from gateway.routing.published import PublishedRoute
 from gateway.routing.route import Route, automatic_route
 from gateway.store.interface import RouteRegressed
-from gateway.store.records import Action, AppliedRoute, Content, Position, RouteRecord
-
-GATEWAY_ACTOR = "gateway"
-"""Who makes automatic and configured routes."""
-
-UNSTORED_EPOCH = 0
-"""Epoch of a route that is served though the store does not hold it (yet); no store ever gives it."""
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """A route that nobody decided: a model's own, or one of gateway.toml."""
-
-    route: Route
-    action: Action
-
-    @property
-    def content(self) -> Content:
-        """What the store shall hold of it."""
-        return next_content(self.route, current=None)
+from gateway.store.records import Action, AppliedRoute, RouteRecord
 
 
 class RoutesInForce:
@@ -58,7 +39,7 @@ class RoutesInForce:
         self._registry = registry
         self._publish = publish
         self._configured = dict(configured or {})
-        self._told: dict[str, RouteRecord] = {}
+        self._told: dict[str, Told] = {}
         self._applied: dict[str, PublishedRoute] = {}
         self._served: dict[str, PublishedRoute] = {}
         self._reasons: dict[str, str] = {}
@@ -66,6 +47,7 @@ class RoutesInForce:
         self._aborts: dict[str, LocalAbort] = {}
         self._settled: frozenset[str] = frozenset()
         self._is_scanned = False
+        self._seen: list[tuple[ModelVersion, VersionState, int]] = []
         self.is_heard = False
         """Whether the store has answered, or is known to be away: until then nobody knows which routes there are."""
 
@@ -80,14 +62,14 @@ class RoutesInForce:
             self._told.pop(name, None)
             self._aborts.pop(name, None)
         else:
-            self._told[name] = record
+            self._told[name] = Told.of(record)
         self._judge(name)
         self._publish(self.served)
 
     def take_own(self, record: RouteRecord) -> None:
         """Obey what this replica has just written, unless something later was told meanwhile."""
         told = self._told.get(record.name)
-        if told is None or (told.epoch, told.revision) <= (record.epoch, record.revision):
+        if told is None or (told.record.epoch, told.record.revision) <= (record.epoch, record.revision):
             self.take(record)
 
     def regress(self, event: RouteRegressed) -> None:
@@ -102,17 +84,23 @@ class RoutesInForce:
             is_scanned: Whether the first scan of the whole repository and its loads are done.
         """
         is_first = is_scanned and not self._is_scanned
-        self._settled, self._is_scanned = settled, is_scanned
-        for name in self._told.keys() | self._served.keys() | settled | self._configured.keys():
+        seen = [(record.key, record.state, id(record.served)) for record in self._registry]
+        if (settled, is_scanned, seen) == (self._settled, self._is_scanned, self._seen):
+            return False
+        self._settled, self._is_scanned, self._seen = settled, is_scanned, seen
+        self._judge_all()
+        return is_first
+
+    def _judge_all(self) -> None:
+        for name in self._told.keys() | self._served.keys() | self._settled | self._configured.keys():
             self._judge(name)
         self._publish(self.served)
-        return is_first
 
     def hear(self) -> None:
         """Note that the store has answered or is away: what it has not told does not exist, for all that is known."""
         if not self.is_heard:
             self.is_heard = True
-            self.review(self._settled, is_scanned=self._is_scanned)
+            self._judge_all()
 
     def abort_here(self, name: str, abort: LocalAbort) -> PublishedRoute | None:
         """Give everything to the first variant on this replica; None when it serves no such route."""
@@ -159,19 +147,12 @@ class RoutesInForce:
         """Routes of which the store holds something that is not obeyed, and why not."""
         return dict(self._regressed)
 
-    def told(self, name: str) -> RouteRecord | None:
-        """Find the newest record that the store told, whether or not it is served."""
-        return self._told.get(name)
-
     def known(self, name: str) -> PublishedRoute | None:
         """Find a route as it is known without asking: what was told last, or what is served in its place."""
-        record = self._told.get(name)
-        if record is None or name in self._aborts:
+        told = self._told.get(name)
+        if told is None or told.route is None or name in self._aborts:
             return self._served.get(name)
-        try:
-            return published_route(record)
-        except UnreadableRevision:
-            return self._served.get(name)
+        return told.route
 
     @property
     def routed_versions(self) -> frozenset[ModelVersion]:
@@ -225,15 +206,15 @@ class RoutesInForce:
     @property
     def absent_automatic(self) -> list[ModelVersion]:
         """Versions that an automatic route leads to, and that are not here."""
-        versions = [automatic_version(record) for record in self._told.values()]
+        versions = [told.automatic for told in self._told.values()]
         return [key for key in versions if key is not None and self._is_absent(key)]
 
     def automatic_of(self, keys: frozenset[ModelVersion]) -> list[tuple[RouteRecord, Standing | None]]:
         """List the automatic routes whose version is among these and no longer here, each with its successor."""
         return [
-            (record, self._standing(name))
-            for name, record in self._told.items()
-            if (key := automatic_version(record)) is not None and key in keys and self._is_absent(key)
+            (told.record, self._standing(name))
+            for name, told in self._told.items()
+            if told.automatic is not None and told.automatic in keys and self._is_absent(told.automatic)
         ]
 
     # --- judging --------------------------------------------------------------------------------------
@@ -254,18 +235,16 @@ class RoutesInForce:
 
     def _judged(self, name: str) -> tuple[PublishedRoute | None, str]:
         """Decide what is served under a name, and say why it is not the newest, or what of it does not work."""
-        record, before = self._told.get(name), self._applied.get(name)
-        if record is None:
+        told, before = self._told.get(name), self._applied.get(name)
+        if told is None:
             return self._unstored(name), ""
-        key = automatic_version(record)
-        if key is not None and self._is_scanned and self._is_absent(key):
-            return self._unstored(name), f"{key} is not here"
-        try:
-            route = published_route(record)
-        except UnreadableRevision as exc:
-            return before, str(exc)
+        if told.automatic is not None and self._is_scanned and self._is_absent(told.automatic):
+            return self._unstored(name), f"{told.automatic} is not here"
+        route = told.route
+        if route is None:
+            return before, told.fault
         faults = fitness_faults(route.route, self._registry)
-        if before is None or self._is_better(route, before, action=record.action):
+        if before is None or self._is_better(route, before, action=told.record.action):
             return route, worded(faults)
         return before, f"revision {route.revision} not applied: {worded(faults)}"
 
@@ -282,20 +261,10 @@ class RoutesInForce:
         standing = self._standing(name)
         if standing is None:
             return None
-        content = standing.content
-        return published_route(
-            RouteRecord(
-                name=name,
-                epoch=UNSTORED_EPOCH,
-                revision=1,
-                content=content,
-                hash=content.hash,
-                action=standing.action,
-                actor=GATEWAY_ACTOR,
-                reason=standing.route.reason,
-                at=0.0,
-            )
-        )
+        before = self._applied.get(name)
+        if before is not None and before.epoch == UNSTORED_EPOCH and before.route == standing.route:
+            return before
+        return unstored_route(standing)
 
     def _standing(self, name: str) -> Standing | None:
         """Find the route that a name has while nobody decided another."""
@@ -312,7 +281,7 @@ class RoutesInForce:
         if name not in self._settled or not ready:
             return None
         before = self._applied.get(name)
-        kept = None if before is None else _automatic_version_of(before.route)
+        kept = None if before is None else automatic_version(before.route)
         return Standing(
             automatic_route(name, kept.version if kept is not None and kept.version in ready else ready[-1]),
             "automatic",
@@ -330,72 +299,35 @@ class RoutesInForce:
         return is_ready(self._registry, route.route.variants[0].model_version)
 
     def _is_automatic(self, name: str) -> bool:
-        record = self._told.get(name)
-        if record is not None:
-            return automatic_version(record) is not None
+        told = self._told.get(name)
+        if told is not None:
+            return told.automatic is not None
         served = self._served.get(name)
-        return served is not None and served.epoch == UNSTORED_EPOCH and _automatic_version_of(served.route) is not None
+        return served is not None and served.epoch == UNSTORED_EPOCH and automatic_version(served.route) is not None
 
     def _routes(self) -> Iterator[Route]:
         """Yield the routes that are served and those that were told, since both need their versions."""
         for route in self._applied.values():
             yield route.route
-        for record in self._told.values():
-            served = self._applied.get(record.name)
-            if served is None or served.position != record.position:
-                try:
-                    yield published_route(record).route
-                except UnreadableRevision:
-                    continue
+        for told in self._told.values():
+            applied = self._applied.get(told.record.name)
+            if told.route is not None and (applied is None or applied.position != told.route.position):
+                yield told.route.route
         yield from self._configured.values()
 
     def _report(self, name: str) -> AppliedRoute:
-        record, applied = self._told.get(name), self._applied.get(name)
-        revision = applied.revision if applied is not None else record.revision if record is not None else 0
-        reason = self._reasons.get(name, "")
+        told, applied = self._told.get(name), self._applied.get(name)
+        revision = applied.revision if applied is not None else told.record.revision if told is not None else 0
         if (abort := self._aborts.get(name)) is not None:
             words = f"aborted here by {abort.actor}, the store has not taken it yet"
             return AppliedRoute(revision, applied=False, reason=words)
         if name in self._regressed:
             return AppliedRoute(revision, applied=False, reason=self._regressed[name])
-        position: Position | None = None if applied is None else applied.position
-        if record is None:
+        reason = self._reasons.get(name, "")
+        if told is None:
             return AppliedRoute(
-                revision, applied=position is not None, reason=reason or "the store does not hold it yet"
+                revision, applied=applied is not None, reason=reason or "the store does not hold it yet"
             )
-        return AppliedRoute(revision, applied=position == record.position, reason=reason)
-
-
-def automatic_version(record: RouteRecord) -> ModelVersion | None:
-    """Tell which version an automatic route leads to; None for a route that somebody decided, at whatever revision."""
-    if record.revision != 1 or record.actor != GATEWAY_ACTOR or record.action not in ("automatic", "seed"):
-        return None
-    try:
-        return _automatic_version_of(published_route(record).route)
-    except UnreadableRevision:
-        return None
-
-
-def _automatic_version_of(route: Route) -> ModelVersion | None:
-    first = route.variants[0]
-    is_own = msgspec.structs.replace(route, reason="") == automatic_route(route.name, first.version)
-    return first.model_version if is_own else None
-
-
-def aborted(route: PublishedRoute, abort: LocalAbort) -> PublishedRoute:
-    """Make the snapshot that a replica serves after an abort that no store has taken; its revision stays."""
-    changed = apply_abort(route.route, shadows=abort.removes_shadows, reason=abort.reason)
-    content = next_content(changed, current=route)
-    return published_route(
-        RouteRecord(
-            name=changed.name,
-            epoch=route.epoch,
-            revision=route.revision,
-            content=content,
-            hash=content.hash,
-            action="abort",
-            actor=abort.actor,
-            reason=abort.reason,
-            at=route.at,
+        return AppliedRoute(
+            revision, applied=applied is not None and applied.position == told.record.position, reason=reason
         )
-    )

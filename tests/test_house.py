@@ -30,6 +30,7 @@ TIERS = (
     {"api"},
     {
         "dataplane",
+        "heard_routes",
         "local_aborts",
         "controlplane",
         "routeplane",
