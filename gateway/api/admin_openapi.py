@@ -39,10 +39,10 @@ _CHANGE_ERRORS = {
 def admin_description() -> Json:
     """Describe the admin plane."""
     paths = _replica_paths() | _model_paths() | _route_paths() | _drift_paths() | repository_paths({})
-    for path, item in paths.items():
-        for method in item.keys() & {"get", "put", "post", "delete"}:
-            item[method] = _guarded(path, method.upper(), item[method])
-    return document("onnx-gateway admin plane", paths, ADMIN, {"token": _TOKEN})
+    guarded = {
+        path: {key: _guarded(path, key.upper(), part) for key, part in item.items()} for path, item in paths.items()
+    }
+    return document("onnx-gateway admin plane", guarded, ADMIN, {"token": _TOKEN})
 
 
 def call(
@@ -61,20 +61,14 @@ def call(
         body: Form of what is sent; "" for nothing.
         also: Statuses of success beside 200.
     """
-    described = operation(summary, errors or {}, json_form(form) if form else {})
-    responses: Json = described["responses"]  # type: ignore[assignment]  # made a line above
-    if not form:
-        responses["204"] = {"description": "Done."}
-        del responses["200"]
-    for status in also:
-        responses[str(status)] = responses["200"]
+    done: Json = {"description": "Done.", **({"content": json_form(form)} if form else {})}
+    responses = {str(status): done for status in ((200, *also) if form else (204,))}
     for status, says in sorted((EVERYWHERE | (errors or {})).items()):
         # What the listener itself refuses, before anybody read the path, has the data plane's form.
-        forms = _PROBLEM | json_form("Error") if status in EVERYWHERE else _PROBLEM
-        responses[str(status)] = {"description": says, "content": forms}
-    if body:
-        described["requestBody"] = {"required": False, "content": json_form(body)}
-    return described
+        content = _PROBLEM | json_form("Error") if status in EVERYWHERE else _PROBLEM
+        responses[str(status)] = {"description": says, "content": content}
+    sent: Json = {"requestBody": {"required": False, "content": json_form(body)}} if body else {}
+    return {"summary": summary, "responses": responses} | sent
 
 
 def _replica_paths() -> dict[str, Json]:
@@ -185,15 +179,15 @@ def _drift_paths() -> dict[str, Json]:
     }
 
 
-def _guarded(path: str, method: str, described: object) -> Json:
+def _guarded(path: str, method: str, described: object) -> object:
     """Add what the gate may answer, and the scopes of which any lets a call in; where there are no tokens none does."""
-    found: Json = dict(described)  # type: ignore[call-overload]  # an operation is an object
+    if not isinstance(described, dict):  # the parameters of a path
+        return described
     if path in OPEN_PATHS:
-        return found | {"security": []}
-    if path == "/console":
-        refused = {"403": {"description": "Asked under a name that is not this plane's.", "content": _PROBLEM}}
-        return found | {"responses": found["responses"] | refused, "security": []}  # type: ignore[operator]
+        return described | {"security": []}
     content = json_form("Error") if path.startswith("/v2/") else _PROBLEM
     refused = {str(status): {"description": says, "content": content} for status, says in _REFUSED.items()}
     alternatives = [{"token": [scope]} for scope in sorted(scopes_for(method, path))]
-    return found | {"responses": found["responses"] | refused, "security": [*alternatives, {}]}  # type: ignore[operator]
+    if path == "/console":  # a page without anything in it, for whoever asks under the right name
+        refused, alternatives = {"403": refused["403"]}, []
+    return described | {"responses": described["responses"] | refused, "security": [*alternatives, {}]}
