@@ -349,17 +349,23 @@ class RoutePlane:
         """Accept what a store holds that went backwards, as a new revision that every replica obeys.
 
         Raises:
-            UnknownRoute: there is no such route.
+            UnknownRoute: there is no such route, or what was adopted is its deletion.
         """
         written = await self._store.adopt(name, actor=by.name, reason=by.reason, request_id=by.request_id)
+        if written.record.is_deleted:
+            self._obey(written)
+            raise UnknownRoute(f"route '{name}' is gone: what was adopted is its deletion")
         return self._changed(written)
 
     def _changed(self, written: Written) -> Changed:
+        self._obey(written)
+        is_created = written.is_new_revision and written.record.revision == 1
+        return Changed(published_route(written.record), written.is_new_revision, is_created)
+
+    def _obey(self, written: Written) -> None:
         """Obey at once what was written, so that who asked this replica sees it there."""
         self._routes.take_own(written.record)
         self._upkeep.wake()
-        is_created = written.is_new_revision and written.record.revision == 1
-        return Changed(published_route(written.record), written.is_new_revision, is_created)
 
     def _refuse_unfit(self, route: Route) -> None:
         faults = fitness_faults(route, self._registry)

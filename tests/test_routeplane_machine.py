@@ -143,10 +143,7 @@ class Machine:
                 case "rollback":
                     self._take(by, await routes.rollback(ROUTE, revision, by=by))
                 case "adopt":
-                    adopted = await routes.adopt(ROUTE, by=by)
-                    self._take(by, adopted)
-                    if adopted.is_new_revision:
-                        self.adoptions.add(ROUTE)
+                    await self._adopt(routes, by)
                 case "delete":
                     found = await routes.read(ROUTE)
                     await routes.delete(ROUTE, if_match=found.position.etag, by=by)
@@ -223,6 +220,16 @@ class Machine:
         etag = None if route is None else route.position.etag
         wanted = document(100 - weight, weight)
         self._take(by, await routes.put(ROUTE, wanted, if_match=etag, must_be_new=etag is None, by=by))
+
+    async def _adopt(self, routes: RoutePlane, by: Actor) -> None:
+        try:
+            adopted = await routes.adopt(ROUTE, by=by)
+        except UnknownRoute:  # also of a deletion that was adopted
+            self.may_land.add(by.reason)
+            return
+        self._take(by, adopted)
+        if adopted.is_new_revision:
+            self.adoptions.add(ROUTE)
 
     def _take(self, by: Actor, changed: Changed) -> None:
         if changed.is_new_revision:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from gateway.errors import InvalidRoute, ModelInUse, StoreRegressed, StoreUnavailable
+from gateway.errors import InvalidRoute, ModelInUse, StoreRegressed, StoreUnavailable, UnknownRoute
 from gateway.routeplane import Actor
 from gateway.routing.published import PublishedRoute
 from gateway.store.records import Position
@@ -391,6 +391,24 @@ async def test_a_redis_with_yesterdays_data_is_not_obeyed_until_somebody_adopts_
         assert each.routes.regressed == {}
         assert (each.metric("route_store_regressed", route="m"), each.metric("route_applied", route="m")) == (0, 1)
     assert (await shift(replica, 40)).revision == 5
+
+
+async def test_a_deletion_that_is_adopted_takes_the_route_away_everywhere(
+    fleet: Fleet, redis_server: RedisServer
+) -> None:
+    replica, other = await fleet.join("a"), await fleet.join("b")
+    first = await replica.routes.put("split", document(90, 10), if_match=None, must_be_new=True, by=ANA)
+    await replica.routes.delete("split", if_match=first.route.position.etag, by=ANA)
+    redis_server.save()
+    await replica.routes.put("split", document(80, 20), if_match=None, must_be_new=True, by=ANA)
+    await other.until(lambda: other.served("split") == {"stable": 80, "b": 20})
+    redis_server.restore()
+    await replica.until(lambda: "split" in replica.routes.regressed)
+    with pytest.raises(UnknownRoute, match="'split' is gone: what was adopted is its deletion"):
+        await replica.routes.adopt("split", by=BEN)
+    for each in (replica, other):
+        await each.until(lambda each=each: each.served("split") is None)  # type: ignore[misc]  # bound at once
+        assert each.routes.regressed == {}
 
 
 async def test_an_abort_of_a_regressed_route_works_here_and_is_written_once_it_is_adopted(
