@@ -56,6 +56,8 @@ async def test_a_prediction_needs_the_scope_predict_on_every_way(plane: Plane, s
 
 async def test_without_a_token_nobody_learns_which_models_there_are_by_predicting(plane: Plane) -> None:
     assert (await plane.infer("nobody", BODY)).status == 401
+    assert (await plane.infer("nobody", COMPRESSED, {"content-encoding": "gzip"})).status == 401
+    assert (await plane.infer("echo", b"no gzip", {"content-encoding": "gzip"})).status == 401
     assert (await plane.infer("nobody", BODY, bearer("predict"))).status == 404
 
 
