@@ -101,7 +101,7 @@ def _now() -> list[Panel]:
         ),
         number(
             Words(
-                title="Rows counted",
+                title="Rows a second",
                 says="Rows that monitoring saw. 0 under traffic: a drift would raise no alarm.",
                 alert="GatewayMonitoringSeesNoRows",
             ),
@@ -285,7 +285,7 @@ def _predictions() -> list[Panel]:
         _statistic(
             "ks",
             "Scores: Kolmogorov-Smirnov",
-            "The same distance, of numeric outputs.",
+            "The same distance, of numeric outputs. From 0.10 on it counts as large.",
             unit="percentunit",
             steps=[(0.10, RED)],
             only=PREDICTIONS,

@@ -124,6 +124,7 @@ def _look() -> list[Panel]:
             rows=("severity", "alertname", "route", "variant", "shadow", "model", "version", "feature", "instance"),
             sort="firing",
             width=14,
+            height=8,
         ),
         lines(
             Words(

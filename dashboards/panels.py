@@ -15,6 +15,7 @@ from grafana_foundation_sdk.builders import dashboard as board
 from grafana_foundation_sdk.builders import heatmap, prometheus, stat, statetimeline, table, text, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common, dashboard
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
 
 from dashboards.runbook import section_link
@@ -183,6 +184,8 @@ def heat(words: Words, query: Query, *, unit: str, width: int = 8) -> Panel:
     """Show how a histogram's buckets fill over time; the query sums by le."""
     panel = _described(heatmap.Panel(), words, unit, ()).span(width).height(8)
     panel.with_target(_range(query, "A").format(PromQueryFormat.HEATMAP))
+    panel.scale_distribution(build.ScaleDistributionConfig().type(common.ScaleDistribution.LINEAR))
+    panel.color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64).exponent(0.5))
     return panel.calculate(False).y_axis(heatmap.YAxisConfig().unit(unit)).cell_gap(1).show_tooltip().hide_y_histogram()
 
 

@@ -119,7 +119,8 @@ def _matchers(tokens: list[tuple[str, str]], position: int) -> tuple[tuple[Match
     found = []
     position += 1
     while tokens[position][1] != "}":
-        (_, label), (_, operator), (kind, value) = tokens[position : position + 3]
+        words = tokens[position : position + 3]
+        (_, label), (_, operator), (kind, value) = (*words, *[("", "")] * 3)[:3]
         if operator not in {"=", "!=", "=~", "!~"} or kind != "text":
             raise ValueError(f"{label}{operator}{value} is no matcher")
         found.append(Matcher(label, operator, value[1:-1]))
