@@ -30,7 +30,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test test-core lint format bench loadtest calibration lock clean servers
+.PHONY: help serve test test-core lint format bench loadtest calibration dashboards lock clean servers
 
 help: ## List the targets
 	@while IFS= read -r line; do case "$$line" in \
@@ -70,6 +70,9 @@ loadtest: $(VENV)/test.stamp ## Put half a minute of load on a gateway of its ow
 
 calibration: $(VENV)/bench.stamp ## Measure how often the drift rules are wrong and write the page on it (half an hour)
 	$(VENV)/bin/python -m loadtests.calibration $(ARGS)
+
+dashboards: $(VENV)/test.stamp ## Write the dashboards' JSON again
+	@$(VENV)/bin/python -m dashboards.build
 
 # The test lock is resolved first and binds the others, so that every pin is the same in all of them.
 LOCK = $(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \

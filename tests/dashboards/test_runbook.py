@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
 from dashboards.runbook import RUNBOOK, sections
+from gateway.cli import main
 from tests.dashboards.test_boards import DOCUMENTS
 from tests.dashboards.test_rules import ALERTS
+from tests.support.server import free_port
 
 PARTS = ("**Means.**", "**Confirm.**", "**First.**", "**If it cries wolf.**")
 
@@ -27,6 +30,21 @@ def test_a_section_says_what_it_means_how_to_confirm_what_to_do_and_how_to_quiet
 def test_links_in_the_runbook_lead_to_its_sections() -> None:
     anchors = {heading.lower() for heading in sections()}
     assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK.read_text())) <= anchors
+
+
+def test_commands_of_the_runbook_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody answers here: each is refused the connection, and none its usage."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    lines = set(re.findall(r"\bgateway ((?:routes|models|replicas|drift)\b[^\n`#]*)", RUNBOOK.read_text()))
+    assert len(lines) > 10
+    for line in lines:
+        words = [word.replace("REVISION", "7") for word in shlex.split(line)]
+        if "--admin" in words:
+            del words[words.index("--admin") :]
+        if "FILE" in words:  # what does not exist is refused as well
+            continue
+        assert main([*words, "--admin", nobody]) == 3, line
+    assert "usage" not in capsys.readouterr().err
 
 
 def test_panels_that_the_runbook_names_are_there() -> None:
