@@ -15,6 +15,10 @@ from typing import Any, NamedTuple
 from gateway.errors import CallRefused, CannotStart, WrongUsage
 
 _TIMEOUT_S = 30.0
+_HINTS = {
+    401: "; put it into GATEWAY_ADMIN_TOKEN",
+    412: "; somebody was faster, look at it before you try again",
+}
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
@@ -94,7 +98,7 @@ class AdminClient:
             connection.close()
         document = _parsed(answer)
         if status >= 400:
-            raise CallRefused(f"{self.url}{path}: {status}: {_words(document)}", status=status)
+            raise CallRefused(f"{self.url}{path}: {status}: {_words(document)}{_HINTS.get(status, '')}", status=status)
         if document is None and answer:
             raise CallRefused(f"{self.url}{path}: expected JSON, got something else; is it the admin port?")
         return Answered(status, document, etag)

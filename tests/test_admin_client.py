@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,34 @@ import pytest
 from gateway.admin_client import AdminClient
 from gateway.errors import CallRefused, CannotStart, WrongUsage
 from gateway.tables import byte_size, text_table
+
+
+@contextmanager
+def echoing() -> Iterator[str]:
+    """Run a server that answers a PUT with what it was sent."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            names = ("authorization", "content-type", "if-match")
+            answer = json.dumps({name: self.headers[name] for name in names} | {"body": body.decode()}).encode()
+            self.send_response(200)
+            self.send_header("etag", '"2"')
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 @contextmanager
@@ -46,7 +75,13 @@ def test_a_document_comes_back_parsed() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (401, b'{"error": "expected a token"}', "/calls: 401: expected a token"),
+        (401, b'{"error": "expected a token"}', "/calls: 401: expected a token; put it into GATEWAY_ADMIN_TOKEN"),
+        (422, b'{"detail": "/variants: is missing", "error": "x"}', "/calls: 422: /variants: is missing"),
+        (422, b'{"detail": "two\\nlines"}', "/calls: 422: two lines"),
+        (412, b'{"detail": "found 1-2-b"}', "/calls: 412: found 1-2-b; somebody was faster"),
+        (503, b'{"detail": "away", "outcome": "unknown"}', "/calls: 503: away; whether it was done is not known"),
+        (503, b'{"detail": "away", "outcome": "not_written"}', "/calls: 503: away"),
+        (400, b'{"detail": 7}', "/calls: 400: refused without a reason"),
         (500, b"<html>oops</html>", "/calls: 500: refused without a reason; is it the admin port?"),
         (404, b'["no"]', "/calls: 404: refused without a reason"),
         (200, b"<html>hello</html>", "/calls: expected JSON, got something else; is it the admin port?"),
@@ -56,6 +91,25 @@ def test_a_no_names_the_call_and_the_reason(status: int, body: bytes, said: str)
     with answering(status, body) as url, pytest.raises(CallRefused) as raised:
         AdminClient(url).get("/calls")
     assert said in str(raised.value)
+
+
+def test_a_call_carries_its_token_its_document_and_its_condition() -> None:
+    with echoing() as url:
+        answered = AdminClient(url, token="abc").ask("PUT", "/calls", {"a": 1}, {"if-match": '"1"'})
+    assert answered.etag == '"2"'
+    assert answered.document == {
+        "authorization": "Bearer abc",
+        "content-type": "application/json",
+        "if-match": '"1"',
+        "body": '{"a": 1}',
+    }
+
+
+@pytest.mark.parametrize("token", ["two words", "a\nb", "größe", "name = x"])
+def test_a_token_that_is_none_is_wrong_usage_and_not_repeated(token: str) -> None:
+    with pytest.raises(WrongUsage) as raised:
+        AdminClient("http://localhost", token=token)
+    assert token not in str(raised.value)
 
 
 def test_something_that_does_not_speak_http_is_no_gateway() -> None:

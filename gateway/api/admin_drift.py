@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api.bodies import limited_body
+from gateway.api.bodies import limited_body, parse_json
 from gateway.errors import InvalidBaseline, InvalidRequest, UnknownModel
 from gateway.monitoring.monitor import Monitor
 from gateway.monitoring.recordings import ROLES, Role
@@ -122,12 +122,10 @@ def _choice(query: Mapping[str, str], name: str, choices: tuple[str, ...]) -> st
 
 def _period_of(body: bytes) -> BaselinePeriod:
     try:
-        period = msgspec.json.decode(body, type=BaselinePeriod)
+        period = msgspec.convert(parse_json(body), BaselinePeriod)
     except msgspec.ValidationError as exc:
         detail, _, path = str(exc).partition(" - at `$")
         raise InvalidBaseline(((path.rstrip("`").replace(".", "/"), detail),)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise InvalidRequest(f"the body is not JSON: {exc}") from exc
     faults = [
         (f"/{name}", "expected RFC 3339 with an offset from UTC, for instance 2026-01-31T08:00:00Z")
         for name, moment in (("from", period.start), ("to", period.end))
