@@ -134,21 +134,23 @@ class RouteUpkeep:
     async def tend(self) -> None:
         """Bring the store what it lacks: automatic and configured routes, and aborts that it could not take."""
         async with self._tending:
+            is_informed = self._routes.is_informed
             try:
-                if not self.is_reached:
-                    self.is_tended = True
-                    return
-                for name, abort in self._routes.aborts.items():
-                    await self._hand_in(name, abort)
-                for record, successor in self._routes.automatic_of(frozenset(self._released)):
-                    await self._replace(record, successor)
-                self._released.clear()
-                for name, standing in self._routes.unwritten().items():
-                    await self._create(name, standing)
+                if self.is_reached:
+                    await self._bring()
             except StoreUnavailable as exc:
                 log.info("route_upkeep_postponed", extra={"reason": str(exc)})
-                self.is_tended = True
-            self.is_tended |= self._routes.is_complete
+            self.is_tended |= is_informed
+
+    async def _bring(self) -> None:
+        for name, abort in self._routes.aborts.items():
+            await self._hand_in(name, abort)
+        released = frozenset(self._released)
+        for record, successor in self._routes.automatic_of(released):
+            await self._replace(record, successor)
+        self._released -= released
+        for name, standing in self._routes.unwritten().items():
+            await self._create(name, standing)
 
     async def _create(self, name: str, standing: Standing) -> None:
         change = RouteChange(

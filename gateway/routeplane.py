@@ -19,6 +19,7 @@ from gateway.errors import (
     UnknownRoute,
     UnreadableRevision,
 )
+from gateway.heard_routes import UNSTORED_EPOCH
 from gateway.inference.registry import Registry
 from gateway.local_aborts import KeptAborts, LocalAbort
 from gateway.messages import ModelVersion
@@ -171,13 +172,16 @@ class RoutePlane:
             UnknownRoute: there is no such route.
             UnreadableRevision: this release cannot read it.
         """
+        known = self._routes.known(name)
         try:
             record = await self._store.read(name)
         except (StoreUnavailable, StoreRegressed):
             record = None
+        else:
+            if record is None and known is not None and known.epoch != UNSTORED_EPOCH:
+                known = None  # deleted elsewhere, and not told yet
         if record is not None and name not in self._routes.aborts:
             return published_route(record)
-        known = self._routes.known(name)
         if known is None:
             raise UnknownRoute(f"there is no route '{name}'")
         return known

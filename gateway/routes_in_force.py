@@ -184,7 +184,8 @@ class RoutesInForce:
 
     def report(self) -> dict[str, AppliedRoute]:
         """Say of each route which revision is served, and why not the newest if it is another."""
-        return {name: self._report(name) for name in sorted(self._told.keys() | self._served.keys())}
+        names = self._told.keys() | self._served.keys() | self._regressed.keys()
+        return {name: self._report(name) for name in sorted(names)}
 
     # --- what ought to be written ---------------------------------------------------------------------
 
@@ -199,9 +200,9 @@ class RoutesInForce:
         }
 
     @property
-    def is_complete(self) -> bool:
-        """Whether the repository was scanned, and every route that ought to be there is in the store."""
-        return self.is_heard and self._is_scanned and not self.unwritten()
+    def is_informed(self) -> bool:
+        """Whether the store was heard and the repository scanned, so that it is known what ought to be written."""
+        return self.is_heard and self._is_scanned
 
     @property
     def absent_automatic(self) -> list[ModelVersion]:

@@ -277,6 +277,17 @@ async def test_a_deleted_route_is_gone_and_a_models_own_comes_back_as_automatic(
     assert replica.versions("m") == [3]
 
 
+async def test_a_route_that_another_replica_deleted_is_gone_at_once(
+    replica: Replica, repository: Path, store: MemoryStore
+) -> None:
+    await replica.routes.put("split", document(50, 50), if_match=None, must_be_new=True, by=ANA)
+    async with running_replica(repository, store, replica_id="b") as other:
+        await other.until(lambda: other.served("split") is not None)
+        await replica.routes.delete("split", if_match="*", by=ANA)
+        with pytest.raises(UnknownRoute):
+            await other.routes.read("split")
+
+
 # --- shift, abort, rollback ----------------------------------------------------------------------------
 
 

@@ -428,3 +428,23 @@ async def test_an_abort_of_a_regressed_route_works_here_and_is_written_once_it_i
     assert (await replica.routes.history("m"))[0].action == "abort"
     with pytest.raises(InvalidRoute):
         await replica.routes.shift("m", {"nobody": 1}, by=ANA)
+
+
+async def test_a_record_that_cannot_be_read_keeps_no_replica_from_starting(
+    fleet: Fleet, redis_server: RedisServer
+) -> None:
+    replica = await fleet.join("a")
+    await put(replica, 90, 10)
+    redis_server.command("HSET", "{gateway:routes}:records", "m", "noise")
+    redis_server.command("HSET", "{gateway:routes}:heads", "m", "1-9-f")
+    await until_regressed(replica)
+    assert replica.served("m") == {"stable": 90, "b": 10}
+    fresh = await fleet.join("b", remembers=False)
+    assert fresh.versions("m") == [3]
+    report = await fresh.report("m")
+    assert report is not None
+    assert not report.applied
+    assert "cannot be read" in report.reason
+    adopted = await replica.routes.adopt("m", by=ANA)
+    await until_at(fresh, adopted.route.position)
+    assert fresh.served("m") == {"stable": 90, "b": 10}
