@@ -27,7 +27,6 @@ _REFUSED = {
     403: "The token lacks the scope, or a page of another site made the call.",
 }
 _PROBLEM: Json = {PROBLEM_JSON: {"schema": ref("Problem")}}
-_TOKEN: Json = {"type": "http", "scheme": "bearer", "description": "As `gateway token` prints it."}
 _ROUTE: Json = {"name": "route", "in": "path", "required": True, "schema": {"type": "string"}}
 _CHANGE_ERRORS = {
     400: "The version cannot be loaded; the detail says why.",
@@ -42,7 +41,7 @@ def admin_description() -> Json:
     guarded = {
         path: {key: _guarded(path, key.upper(), part) for key, part in item.items()} for path, item in paths.items()
     }
-    return document("onnx-gateway admin plane", guarded, ADMIN, {"token": _TOKEN})
+    return document("onnx-gateway admin plane", guarded, ADMIN)
 
 
 def call(

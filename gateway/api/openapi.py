@@ -27,6 +27,8 @@ _INFER_ERRORS = _UNKNOWN | {
     503: "Overloaded, or known but not READY; Retry-After says when to try again.",
     504: "The deadline passed.",
 }
+_TOKEN: Json = {"type": "http", "scheme": "bearer", "description": "As `gateway token` prints it."}
+_PREDICT = [{"token": ["predict"]}, {}]  # the second one where the settings ask for no token
 MODEL: Json = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
 VERSION: Json = {
     "name": "version",
@@ -100,6 +102,7 @@ def _infer() -> Json:
     return operation("Predict", _INFER_ERRORS, json_form("InferResponse") | binary) | {
         "parameters": [*_infer_headers(), length],
         "requestBody": {"required": True, "content": json_form("InferRequest") | binary},
+        "security": _PREDICT,
     }
 
 
@@ -108,6 +111,7 @@ def _predict() -> Json:
     return operation("Predict", errors, json_form("PredictResponse")) | {
         "parameters": _infer_headers(),
         "requestBody": {"required": True, "content": json_form("PredictRequest")},
+        "security": _PREDICT,
     }
 
 
@@ -163,13 +167,11 @@ def operation(summary: str, errors: dict[int, str], content: Json, *, refusal: s
     return {"summary": summary, "responses": responses}
 
 
-def document(
-    title: str, paths: dict[str, Json], forms: dict[str, Json], security: dict[str, Json] | None = None
-) -> Json:
+def document(title: str, paths: dict[str, Json], forms: dict[str, Json]) -> Json:
     """Put a description together."""
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": __version__},
         "paths": paths,
-        "components": {"schemas": forms, **({"securitySchemes": security} if security else {})},
+        "components": {"schemas": forms, "securitySchemes": {"token": _TOKEN}},
     }

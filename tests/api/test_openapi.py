@@ -90,6 +90,22 @@ async def test_every_path_declares_its_parameters_and_every_answer_its_form(desc
     assert used == forms.keys()
 
 
+async def test_every_call_names_the_scopes_that_open_it() -> None:
+    """Taken from the rules themselves; a call that is always open says so."""
+    scopes = {
+        f"{method} {path}": sorted(scope for choice in operation["security"] for scope in choice.get("token", ()))
+        for path, method, operation in ADMIN.calls()
+    }
+    assert [call for call, found in scopes.items() if not found] == [
+        f"GET {path}" for path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/console")
+    ]
+    assert scopes["GET /admin/v1/routes"] == ["read"]
+    assert scopes["PUT /admin/v1/routes/{route}"] == ["write"]
+    assert scopes["POST /admin/v1/routes/{route}/abort"] == ["abort", "write"]
+    infer = DATA.document["paths"]["/v2/models/{model}/infer"]["post"]
+    assert infer["security"] == [{"token": ["predict"]}, {}]
+
+
 @pytest.mark.parametrize(("path", "method"), [call[:2] for call in DATA.calls()])
 async def test_every_call_of_the_data_plane_is_served(plane: Plane, path: str, method: str) -> None:
     """The plane holds the answer to its declared form."""
