@@ -30,7 +30,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test test-core lint format bench loadtest calibration dashboards lock clean servers
+.PHONY: help serve test test-core lint format bench loadtest calibration dashboards lock clean servers screenshots
 
 help: ## List the targets
 	@while IFS= read -r line; do case "$$line" in \
@@ -73,6 +73,9 @@ calibration: $(VENV)/bench.stamp ## Measure how often the drift rules are wrong 
 
 dashboards: $(VENV)/test.stamp ## Write the dashboards' JSON again
 	@$(VENV)/bin/python -m dashboards.build
+
+screenshots: servers $(VENV)/test.stamp ## Take the pictures of the console in docs/images again
+	$(VENV)/bin/python -m tests.console.screenshots
 
 # The test lock is resolved first and binds the others, so that every pin is the same in all of them.
 LOCK = $(VENV)-lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \

@@ -61,10 +61,14 @@ function drift({ reports }) {
     }));
 }
 
-function replicas({ replicas: list, now }) {
+/** Whether a replica has not been heard of; the one that answers us is there. */
+const isSilent = ({ admin, last_seen: seen }, { here, now }) => !String(admin).endsWith(`//${here}`) && now - new Date(seen).getTime() > SILENT_AFTER_MS;
+
+function replicas(view) {
   const found = [];
-  for (const { id, last_seen: seen, routes: applied } of list ?? []) {
-    if (now - new Date(seen).getTime() > SILENT_AFTER_MS) found.push({ level: "watch", text: `Replica ${id} has not been heard of lately`, href: "#replicas" });
+  for (const replica of view.replicas ?? []) {
+    const { id, routes: applied } = replica;
+    if (isSilent(replica, view)) found.push({ level: "watch", text: `Replica ${id} has not been heard of lately`, href: "#replicas" });
     for (const [route, { applied: isApplied, revision, reason }] of Object.entries(applied ?? {})) {
       if (!isApplied) found.push({ level: "bad", text: `Replica ${id} serves revision ${revision} of ${route}, not the newest: ${reason || "no reason given"}`, href: "#replicas" });
     }
@@ -105,13 +109,14 @@ function storeTile(view) {
   const up = valueOf(view.metrics, "gateway_store_up");
   const tile = { name: "Store", href: "#audit" };
   if (up === 0) return { ...tile, level: "bad", value: "Down", detail: "changes are refused" };
-  return up === 1 ? { ...tile, level: "good", value: "Up", detail: "" } : { ...tile, level: "unknown", value: "None", detail: "" };
+  return up === 1 ? { ...tile, level: "good", value: "Up", detail: "" } : { ...tile, level: "unknown", value: "–", detail: "nothing heard yet" };
 }
 
-function replicasTile({ replicas: list, now }) {
+function replicasTile(view) {
+  const list = view.replicas;
   const tile = { name: "Replicas", href: "#replicas" };
   if (!list) return { ...tile, level: "unknown", value: "–", detail: "" };
-  const alive = list.filter(({ last_seen: seen }) => now - new Date(seen).getTime() <= SILENT_AFTER_MS);
+  const alive = list.filter((replica) => !isSilent(replica, view));
   const behind = list.filter(({ routes }) => Object.values(routes ?? {}).some(({ applied }) => !applied)).length;
   if (behind) return { ...tile, level: "bad", value: `${alive.length} alive`, detail: `${behind} behind` };
   return { ...tile, level: alive.length === list.length ? "good" : "watch", value: `${count(alive.length)} alive`, detail: alive.length > 1 ? "all serve the same revisions" : "" };

@@ -38,7 +38,9 @@ let known = new Set();
 function wanted() {
   const paths = new Map([["metrics", 2], ["readyz", 2]]);
   if (session.isLocked) return paths;
-  paths.set("admin/v1/routes", 2).set("admin/v1/models", 3).set("admin/v1/replicas", 3).set("admin/v1/drift", 3).set(AUDIT, 5);
+  paths.set("admin/v1/routes", 2);
+  if (!feeds.get("admin/v1/routes").status) return paths; // where a token is needed, one refusal says so
+  paths.set("admin/v1/models", 3).set("admin/v1/replicas", 3).set("admin/v1/drift", 3).set(AUDIT, 5);
   for (const { name, shadows } of routes() ?? []) {
     if (shadows?.length) paths.set(`admin/v1/routes/${encodeURIComponent(name)}/shadows`, 4);
     if (desk.at(name)?.kind === "history") paths.set(historyOf(name), 4);
@@ -82,6 +84,7 @@ function look() {
   const ready = feeds.get("readyz");
   const view = {
     now: Date.now(),
+    here: window.location.host,
     metrics,
     traffic,
     desk,
@@ -152,7 +155,7 @@ function figures(view) {
   const figure = (name, value, values, detail, options) => h("div", { class: "figure", key: name }, h("p", { class: "label" }, name), h("p", { class: "value" }, value), sparkline(values, options), h("p", { class: "detail" }, detail));
   const isBad = recent && recent.errorRatio > 0.01;
   return [
-    figure("Requests per second", recent ? rate(recent.rate) : "–", series.map((step) => step.rate), plural(waiting, "row waiting", "rows waiting"), { tone: "tone-0" }),
+    figure("Requests per second", recent ? rate(recent.rate) : "–", series.map((step) => step.rate), recent && !recent.requests ? "no requests in the last 10 s" : plural(waiting, "row waiting", "rows waiting"), { tone: "tone-0" }),
     figure("Errors", recent ? ratio(recent.errorRatio ?? 0) : "–", series.map((step) => step.errorRatio ?? 0), "answers with 5xx", { tone: isBad ? "tone-bad" : "tone-0", ceiling: 0.02 }),
     figure("Median latency", recent ? duration(recent.p50) : "–", series.map((step) => step.p50), "p50, estimated from buckets", { tone: "tone-0" }),
     figure("Slowest 1 %", recent ? duration(recent.p99) : "–", series.map((step) => step.p99), "p99, estimated from buckets", { tone: "tone-0" }),

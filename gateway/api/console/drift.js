@@ -105,7 +105,7 @@ function detail(view, desk, report) {
         badge(LEVELS[data.state], WORDS[data.state]),
         h("span", { class: "faint" }, `${plural(data.window.rows, "row")} from ${shortTime(data.window.start)} to ${shortTime(data.window.end)} · ${data.mode === "calibrated" ? "calibrated on windows in control" : "assumes independent rows"}`),
       ),
-      heatMap(view, desk, windows, features),
+      heatMap(view, desk, windows, features, idOf(report)),
       legend(),
       data.warnings?.length ? h("ul", { class: "faint plain" }, data.warnings.map((text) => h("li", {}, text))) : null,
     ),
@@ -128,7 +128,7 @@ function effect({ kind, statistics }) {
 
 const heat = (feature) => Math.min(4, Math.floor(effect(feature) * 2));
 
-function heatMap(view, desk, windows, features) {
+function heatMap(view, desk, windows, features, chosen) {
   const shown = desk.showsAll ? features : features.slice(0, SHOWN_FEATURES);
   const byName = windows.map(({ features: list }) => new Map(list.map((feature) => [feature.name, feature])));
   const ticks = Math.max(1, Math.ceil(windows.length / Math.max(1, Math.floor(view.columns / 4))));
@@ -138,7 +138,7 @@ function heatMap(view, desk, windows, features) {
   return [
     h(
       "table",
-      { class: "heat", role: "grid", "aria-label": "States of features by window, the newest last. Arrow keys move, Enter shows the distribution.", onkeydown: walk },
+      { class: "heat", key: chosen, role: "grid", "aria-label": "States of features by window, the newest last. Arrow keys move, Enter shows the distribution.", onkeydown: walk },
       h("thead", {}, h("tr", {}, h("td", {}), windows.map(({ window: { start } }, index) => h("th", { scope: "col", key: start }, h("span", { class: isTick(index) ? "tick" : "unseen" }, shortTime(start)))), h("td", {}))),
       h(
         "tbody",
@@ -147,7 +147,7 @@ function heatMap(view, desk, windows, features) {
           h(
             "tr",
             { key: feature.name, class: desk.feature === feature.name ? "chosen" : "" },
-            h("th", { scope: "row", title: feature.name }, h("span", { class: "name" }, feature.name), feature.role === "prediction" ? h("span", { class: "tag" }, "prediction") : null),
+            h("th", { scope: "row", title: feature.name }, h("span", { class: "name" }, feature.name), feature.role === "prediction" ? h("span", { class: "tag wide" }, "prediction") : null),
             windows.map(({ window }, index) => {
               const found = byName[index].get(feature.name);
               const id = `${feature.name} ${windows.length - 1 - index}`;
@@ -155,7 +155,7 @@ function heatMap(view, desk, windows, features) {
               const isActive = hasActive ? id === active : row === 0 && index === windows.length - 1;
               return h(
                 "td",
-                { key: window.start, role: "gridcell", class: `cell ${state} heat-${found ? heat(found) : 0}`, tabindex: isActive ? "0" : "-1", "data-cell": id, "aria-label": cellLabel(feature, found, window), title: cellLabel(feature, found, window), onclick: () => desk.set({ feature: feature.name, cell: id }), onfocus: () => desk.cell !== id && desk.set({ cell: id }) },
+                { key: window.start, role: "gridcell", class: `cell ${state} heat-${found ? heat(found) : 0}`, tabindex: isActive ? "0" : "-1", "data-cell": id, "aria-label": cellLabel(feature, found, window), title: cellLabel(feature, found, window), onclick: () => desk.set({ chosen, feature: feature.name, cell: id }), onfocus: () => void (desk.cell !== id && desk.set({ chosen, cell: id })) },
                 GLYPHS[state],
               );
             }),
@@ -211,7 +211,7 @@ function drillDown(desk, data, feature) {
   const bins = binsOf(feature);
   return h(
     "section",
-    { class: "card drill", key: feature.name, "aria-labelledby": "drill-heading", onkeydown: (event) => event.key === "Escape" && desk.close() },
+    { class: "card drill", key: feature.name, "aria-labelledby": "drill-heading", onkeydown: (event) => void (event.key === "Escape" && desk.close()) },
     h("div", { class: "card-head" }, h("h3", { id: "drill-heading", tabindex: "-1", made: (node) => node.focus({ preventScroll: true }) }, feature.name), badge(LEVELS[feature.state], WORDS[feature.state]), h("div", { class: "actions" }, h("button", { type: "button", onclick: () => desk.close() }, "Close"))),
     h("p", { class: "faint" }, `${feature.role === "prediction" ? "Prediction" : "Input"}, ${feature.kind}, ${plural(feature.rows, "usable row")} in the window from ${shortTime(data.window.start)} to ${shortTime(data.window.end)}`),
     feature.reason ? h("p", {}, "Why: ", h("b", {}, feature.reason.replaceAll("_", " "))) : null,

@@ -55,12 +55,12 @@ export function replicasView(view) {
     replicas.map(({ id, admin, last_seen: seen, routes }) => {
       const isHere = host(admin) === here;
       const behind = Object.entries(routes ?? {}).filter(([, { applied }]) => !applied);
-      const isSilent = now - new Date(seen).getTime() > 10_000;
+      const isSilent = !isHere && now - new Date(seen).getTime() > 10_000;
       return h(
         "li",
         { class: "card", key: id },
         h("div", { class: "card-head" }, h("h3", {}, id), isHere ? h("span", { class: "tag" }, "this one") : null, badge(isSilent ? "watch" : behind.length ? "bad" : "good", isSilent ? "silent" : behind.length ? `${behind.length} behind` : "in step")),
-        h("p", { class: "faint" }, "last heard ", ago(seen, now), isConsole(admin) && !isHere ? [" · ", h("a", { href: `${admin.replace(/\/$/, "")}/console`, rel: "noreferrer" }, "its console")] : ""),
+        h("p", { class: "faint" }, isHere ? "it answered this page" : ["last heard ", ago(seen, now)], isConsole(admin) && !isHere ? [" · ", h("a", { href: `${admin.replace(/\/$/, "")}/console`, rel: "noreferrer" }, "its console")] : ""),
         Object.keys(routes ?? {}).length
           ? h("details", { open: behind.length > 0 }, h("summary", {}, `Revisions of ${Object.keys(routes).length} routes`), h("ul", { class: "applied" }, Object.entries(routes).sort(([a], [b]) => a.localeCompare(b)).map(([name, { revision, applied, reason }]) => h("li", { key: name }, h("span", { class: "name" }, name), h("span", { class: "number" }, `r${revision}`), applied ? null : badge("bad", reason || "not applied")))))
           : null,

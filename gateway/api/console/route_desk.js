@@ -109,11 +109,10 @@ export class RouteDesk {
       this.set(work, { problem: { text: explain(problem), errors: problem.errors } });
       return;
     }
-    const { revision: _, ...document } = data;
     work.document = data;
     work.etag = etag;
     work.problem = null;
-    if (work.kind === "edit" && !work.text) work.text = JSON.stringify({ ...document, reason: undefined }, null, 2);
+    if (work.kind === "edit" && !work.text) work.text = JSON.stringify(content(data), null, 2);
     this.#hooks.changed();
     if (work.kind === "edit" || this.hasChanged(work)) this.#checkSoon(work);
   }
@@ -140,7 +139,7 @@ export class RouteDesk {
 
   #plannedDocument(work) {
     const shares = new Map(this.planned(work));
-    const { revision: _, ...document } = work.document;
+    const document = content(work.document);
     return { ...document, variants: document.variants.map((variant) => ({ ...variant, weight: shares.get(variant.name) })) };
   }
 
@@ -168,6 +167,11 @@ export class RouteDesk {
     this.#hooks.written(name);
     this.#hooks.changed();
   }
+}
+
+/** What of an answer is the document: the rest says how it goes. */
+function content({ variants, shadows, routing_key_header: header }) {
+  return { variants, ...(shadows?.length ? { shadows } : {}), ...(header ? { routing_key_header: header } : {}) };
 }
 
 function parse(text) {

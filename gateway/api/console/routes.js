@@ -76,6 +76,7 @@ function variantTable(view, route) {
       {},
       route.variants.map((variant, index) => {
         const cell = recent[index];
+        const status = route.status?.variants?.find(({ name }) => name === variant.name);
         const isOpen = valueOf(metrics, "gateway_variant_breaker_open", { route: route.name, variant: variant.name }) > 0;
         return h(
           "tr",
@@ -86,7 +87,8 @@ function variantTable(view, route) {
             h("span", { class: `swatch tone-${index % 6}`, "aria-hidden": "true" }),
             h("span", { class: "name" }, variant.name),
             h("span", { class: "faint under" }, `${variant.model}:${variant.version}`),
-            isOpen ? badge("bad", "cut off") : null,
+            isOpen ? badge("bad", status?.breaker?.reason ? `cut off: ${status.breaker.reason}` : "cut off") : null,
+            status?.ready === false ? badge("bad", "not READY here") : null,
           ),
           number(weight(variant.weight)),
           number(total ? ratio((cell?.requests ?? 0) / total) : null, "wide"),
@@ -165,12 +167,15 @@ function panel(view, desk, route, work) {
     {
       key: work.kind,
       class: `panel ${work.kind}`,
+      novalidate: true, // the gateway says what is wrong, and to everybody in the same words
       "aria-label": `${PANEL_NAMES[work.kind]} ${route.name}`,
       onsubmit: (event) => {
         event.preventDefault();
         if (!work.isBusy) desk.apply(work);
       },
-      onkeydown: (event) => event.key === "Escape" && desk.close(route.name),
+      onkeydown: (event) => {
+        if (event.key === "Escape") desk.close(route.name); // a handler that returned false would eat every other key
+      },
     },
     body(view, desk, route, work),
   );
@@ -203,7 +208,7 @@ function shiftPanel(view, desk, route, work) {
         ),
       ),
     ),
-    checkView(work, desk.hasChanged(work)),
+    checkView(work, desk.hasChanged(work), (pointer) => variantOf(work.document, pointer)),
     reasonField(desk, work, route),
     refusal(desk, work),
     endings(desk, work, "Shift", { isDisabled: !desk.hasChanged(work) }),
@@ -250,7 +255,7 @@ function historyPanel(view, desk, route, work) {
           isCurrent
             ? h("span", { class: "faint" }, "in force")
             : variants
-              ? h("button", { type: "button", "aria-pressed": String(work.revision === entry.revision), made: index === 1 ? focus : undefined, onclick: () => desk.set(work, { revision: entry.revision, problem: null }) }, "Roll back to this", h("span", { class: "unseen" }, `, revision ${entry.revision}`))
+              ? h("button", { type: "button", "aria-pressed": String(work.revision === entry.revision), "aria-label": `Roll back to this: revision ${entry.revision}`, made: index === 1 ? focus : undefined, onclick: () => desk.set(work, { revision: entry.revision, problem: null }) }, "Roll back to this")
               : null,
         );
       }),
@@ -278,7 +283,13 @@ function moved(desk, route, work) {
   return h("p", { class: "notice watch" }, badge("watch", `Somebody made revision ${route.revision} meanwhile; what you see here began at ${work.document.revision}.`), " ", h("button", { type: "button", onclick: () => desk.refresh(route.name) }, "Go on from the new one"));
 }
 
-function checkView(work, hasChanged) {
+/** Whose weight a pointer means, by name; null for everything else. */
+function variantOf({ variants }, pointer) {
+  const index = /^\/variants\/(\d+)\/weight$/.exec(pointer)?.[1];
+  return index === undefined ? null : (variants[Number(index)]?.name ?? null);
+}
+
+function checkView(work, hasChanged, nameOf = () => null) {
   const { check } = work;
   if (!hasChanged || !check?.result) return h("div", { class: "check-result faint" }, check?.isPending ? "Asking what would move …" : "Move a weight to see what would change.");
   const { result } = check;
@@ -286,8 +297,13 @@ function checkView(work, hasChanged) {
     "div",
     { class: `check-result ${check.isPending ? "pending" : ""}` },
     result.valid ? [h("p", {}, h("b", { class: "big" }, result.moved_percent === null || result.moved_percent === undefined ? "–" : weight(result.moved_percent)), " of the keys would move", result.changes?.length ? "" : ": nothing changes")] : h("p", {}, badge("bad", summary(result))),
-    result.changes?.length ? h("ul", { class: "changes" }, result.changes.map(({ pointer, from, to }) => h("li", {}, h("code", {}, pointer || "/"), " ", h("del", {}, shown(from)), " → ", h("ins", {}, shown(to))))) : null,
+    result.changes?.length ? h("ul", { class: "changes" }, result.changes.map(({ pointer, from, to }) => change(nameOf(pointer), pointer, from, to))) : null,
   );
+}
+
+function change(name, pointer, from, to) {
+  if (name !== null) return h("li", {}, name, " ", h("del", {}, weight(from)), " → ", h("ins", {}, weight(to)));
+  return h("li", {}, h("code", {}, pointer || "/"), " ", h("del", {}, shown(from)), " → ", h("ins", {}, shown(to)));
 }
 
 const shown = (value) => {
