@@ -65,7 +65,7 @@ class Assignment:
     Attributes:
         index: Of the variant in the route.
         by: sticky, random, override, fallback or pinned.
-        headers: What every answer says of it.
+        headers: What every answer says of it. header_lines: The same as it is sent.
         answered: Counts the requests that it answered.
     """
 
@@ -73,6 +73,7 @@ class Assignment:
     index: int
     by: str
     headers: list[tuple[bytes, bytes]]
+    header_lines: bytes
     answered: CounterCell
 
 
@@ -86,7 +87,8 @@ class Endpoint:
         reader: The target whose signature requests are read with: the first READY one, all have the same.
         signature: Of the reader.
         splitter: None where one variant has all the traffic, so that nothing need be hashed or drawn.
-        sole: Index of that variant.
+        owners: As of the slots, who owns which.
+        sole: Index of the variant that has all the traffic.
         balance: Counts who answered; None where there is no split to hold to.
         sticky, drawn, fallback: Assignments by variant.
         overrides: Assignments by the name that an override gives.
@@ -99,6 +101,7 @@ class Endpoint:
     signature: Signature
     routing_key_header: bytes = b""
     splitter: Splitter | None = None
+    owners: bytes = b""
     sole: int = 0
     balance: SampleBalance | None = None
     pinned: Assignment | None = None
@@ -137,7 +140,7 @@ class Endpoint:
             if splitter is None:
                 return self.sticky[self.sole], NO_KEY
             key_hash = splitter.hash_key(key)
-            return self.sticky[splitter.variant_of_hash(key_hash)], key_hash
+            return self.sticky[self.owners[key_hash * WHOLE_BP >> 64]], key_hash  # without the cost of another call
         return self.drawn[self.sole if splitter is None else splitter.variant_at(random())], NO_KEY
 
     def _overridden(self, name: bytes) -> Assignment:
@@ -181,6 +184,7 @@ def route_endpoint(
         signature=reader.served.loaded.signature,
         routing_key_header=published.route.routing_key_header.encode(),
         splitter=published.splitter if sole is None else None,
+        owners=published.slots.owners,
         sole=sole or 0,
         balance=balance if sole is None else None,
         sticky=assignments(STICKY),
@@ -208,7 +212,7 @@ def pinned_endpoint(served: ServedVersion, metrics: Metrics) -> Endpoint:
         targets=(target,),
         reader=target,
         signature=served.loaded.signature,
-        pinned=Assignment(target, 0, PINNED, headers, CounterCell()),  # counted in no series
+        pinned=Assignment(target, 0, PINNED, headers, _lines(headers), CounterCell()),  # counted in no series
     )
 
 
@@ -219,6 +223,9 @@ def _assignment(target: Target, index: int, by: str, revision: int, metrics: Met
         (b"x-gateway-variant", target.variant.encode()),
         (b"x-gateway-revision", b"%d" % revision),
     ]
-    return Assignment(
-        target, index, by, headers, metrics.counter("assignments_total", target.route, target.variant, by)
-    )
+    answered = metrics.counter("assignments_total", target.route, target.variant, by)
+    return Assignment(target, index, by, headers, _lines(headers), answered)
+
+
+def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % header for header in headers)

@@ -101,7 +101,9 @@ class ShortCycle(RequestResponseCycle):
             self.keep_alive = False
         lines = [_STATUS_LINES[response.status]]
         lines += [b"%b: %b\r\n" % header for header in self.protocol.server_state.default_headers]
-        lines += [b"%b: %b\r\n" % header for header in response.headers]
+        lines += [b"%b: %b\r\n" % header for header in response.own_headers]
+        if response.assignment is not None:
+            lines.append(response.assignment.header_lines)
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         lines.append(response.body)
         self.response_started = self.response_complete = True

@@ -50,16 +50,24 @@ _HEADERS_READ = frozenset(
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """A whole answer; content-length is among the headers.
+    """A whole answer.
 
     Attributes:
+        own_headers: Of this answer alone; content-length is among them.
         accept_encoding: Set where the client would take the body compressed.
+        assignment: Who answered a prediction; it says so in headers that are made once for many answers.
     """
 
     status: int
-    headers: Headers
+    own_headers: Headers
     body: bytes
     accept_encoding: bytes = b""
+    assignment: Assignment | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """All headers."""
+        return self.own_headers if self.assignment is None else self.own_headers + self.assignment.headers
 
 
 class InferCall(Call):
@@ -129,11 +137,10 @@ class InferCall(Call):
                 b"server-timing",
                 b"queue;dur=%.3f, inference;dur=%.3f" % (timings.queue_s * 1000, timings.inference_s * 1000),
             ),
-            *assignment.headers,
         ]
         if json_length is not None:
             headers.append((b"inference-header-content-length", b"%d" % json_length))
-        return HttpResponse(200, headers, content, self._given.get(b"accept-encoding", b""))
+        return HttpResponse(200, headers, content, self._given.get(b"accept-encoding", b""), assignment)
 
 
 class InferDesk:

@@ -145,7 +145,7 @@ class Splitter:
             key: Text, or its UTF-8 as a header carries it; both hash alike.
         """
         keyed = self._keyed.copy()
-        keyed.update(_encoded(key))
+        keyed.update(key if isinstance(key, bytes) else _encoded(key))
         return int.from_bytes(keyed.digest(), "big")
 
     def variant_of_hash(self, key_hash: int) -> int:

@@ -69,7 +69,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
         return self.client_cpu_s / self.measured_s
 
 
-class _Connection:
+class Connection:
     """One keep-alive connection: its socket, when its request left, and what is unsent or half received."""
 
     __slots__ = ("receive_into", "received", "send", "sent_at", "socket", "unsent")
@@ -97,9 +97,9 @@ class ClosedLoop:
         self._sent = 0
         self._buffer = bytearray(_BUFFER_BYTES)
         self._epoll = select.epoll()
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         for _ in range(connections):
-            connection = _Connection(port)
+            connection = Connection(port)
             self._connections[connection.socket.fileno()] = connection
             self._epoll.register(connection.socket.fileno(), select.EPOLLIN)
 
@@ -158,7 +158,7 @@ class ClosedLoop:
             raise TimeoutError(f"no answer for {_STALLED_S:.0f} s")
         return events
 
-    def _send_next(self, connection: _Connection, now: float) -> None:
+    def _send_next(self, connection: Connection, now: float) -> None:
         request = self._requests[self._sent % len(self._requests)]
         self._sent += 1
         connection.sent_at = now
@@ -170,7 +170,7 @@ class ClosedLoop:
             connection.unsent = memoryview(request)[sent_bytes:]
             self._epoll.modify(connection.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
-    def _send_rest(self, connection: _Connection) -> None:
+    def _send_rest(self, connection: Connection) -> None:
         if connection.unsent is None:
             return
         connection.unsent = connection.unsent[connection.send(connection.unsent) :]
@@ -178,7 +178,7 @@ class ClosedLoop:
             connection.unsent = None
             self._epoll.modify(connection.socket.fileno(), select.EPOLLIN)
 
-    def _receive(self, connection: _Connection) -> bool:
+    def _receive(self, connection: Connection) -> bool:
         """Read what there is; return whether the answer is complete."""
         buffer: bytearray = self._buffer
         filled_bytes = connection.receive_into(buffer)

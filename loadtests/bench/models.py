@@ -100,14 +100,18 @@ def write_repository(repository: Path) -> None:
     """Write every model as version 1 into `repository`, each with a manifest, so that a server may load it at once."""
     for name, model in {"tabular": tabular(), "mlp": mlp(), "cnn": cnn()}.items():
         onnx.checker.check_model(model, full_check=True)
-        version = repository / name / "1"
-        version.mkdir(parents=True)
-        content = model.SerializeToString()
-        (version / "model.onnx").write_bytes(content)
-        (version / "manifest.toml").write_text(
-            f'created = "{_CREATED}"\n\n[files]\n"model.onnx" = "sha256:{hashlib.sha256(content).hexdigest()}"\n',
-            encoding="utf-8",
-        )
+        write_version(repository, name, 1, model.SerializeToString())
+
+
+def write_version(repository: Path, name: str, number: int, content: bytes) -> None:
+    """Write one version of a model, with a manifest."""
+    version = repository / name / str(number)
+    version.mkdir(parents=True)
+    (version / "model.onnx").write_bytes(content)
+    (version / "manifest.toml").write_text(
+        f'created = "{_CREATED}"\n\n[files]\n"model.onnx" = "sha256:{hashlib.sha256(content).hexdigest()}"\n',
+        encoding="utf-8",
+    )
 
 
 def model_file(repository: Path, model: str) -> Path:
