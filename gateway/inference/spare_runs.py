@@ -1,4 +1,4 @@
-"""Runs requests of one model version that no caller waits for: alone, beside the queue, at the lowest priority.
+"""Runs requests of one model version that no caller waits for: alone, beside the queue, at a lower priority.
 
 Decides nothing about when; whoever asks has seen that nobody else waits, and holds a lease until it is done.
 """
@@ -22,6 +22,9 @@ from gateway.telemetry.metrics import Metrics
 
 INLINE_LIMIT_S = 150e-6
 """As for callers: a thread costs 48 microseconds, and for a shorter run than this the loop can spare the time."""
+
+_NICENESS = 5
+"""A third of the processor time of a thread of callers, where both want it."""
 
 Answer = tuple[dict[str, Array], Timings]
 
@@ -55,7 +58,7 @@ class SpareRuns:
         self._batch_rows = metrics.histogram("batch_rows", *labels)
 
     def run(self, inputs: dict[str, Array], rows: int, outputs: tuple[str, ...]) -> asyncio.Future[Answer]:
-        """Run a request now: on the loop if that is short, else in a thread that lets every other go first.
+        """Run a request now: on the loop if that is short, else in a thread of lower priority.
 
         Args:
             rows: At least 1.
@@ -117,6 +120,10 @@ class SpareRuns:
 
 
 def _lower_priority() -> None:
-    """Let every other thread go first; a system without priorities of threads treats all alike."""
+    """Let other threads go first; a system without priorities of threads treats all alike.
+
+    Not by much: for a few microseconds of each run the thread holds the interpreter lock, and the event loop would wait
+    with it for whatever else keeps the processor busy.
+    """
     with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
