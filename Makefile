@@ -30,7 +30,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test test-core lint format bench loadtest calibration dashboards lock clean servers screenshots
+.PHONY: help serve test test-core lint format bench bench-routes loadtest calibration dashboards lock clean servers screenshots
 
 help: ## List the targets
 	@while IFS= read -r line; do case "$$line" in \
@@ -64,6 +64,9 @@ format: $(VENV)/test.stamp ## Format, and mend what the linter can mend
 
 bench: $(VENV)/bench.stamp ## Compare with plain servers, or with PEERS=1 with MLServer, Triton and others (QUICK=1 takes a minute)
 	$(VENV)/bin/python -m loadtests.bench $(if $(PEERS),--peers) $(if $(QUICK),--quick) $(ARGS)
+
+bench-routes: $(VENV)/bench.stamp ## Measure what a split costs, and what a slow shadow does to the p99 (ARGS='split --rounds 5')
+	$(VENV)/bin/python -m loadtests.bench.route_cost $(ARGS)
 
 loadtest: $(VENV)/test.stamp ## Put half a minute of load on a gateway of its own (ARGS='--shape burst --peak-users 50')
 	$(VENV)/bin/python -m loadtests $(ARGS)
