@@ -21,6 +21,9 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
         data_fd: The listening socket that all replicas share.
         admin_fd: The listening socket of this replica's admin plane.
         channel_fd: Where commands come from and reports go to.
+        counts_fd: The connections that each replica has, see `ConnectionCounts`.
+        number: Which of the replicas this is, from 0.
+        is_restarted: The replica has run before, so that others serve already.
     """
 
     settings: Settings
@@ -28,6 +31,9 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     data_fd: int
     admin_fd: int
     channel_fd: int
+    counts_fd: int
+    number: int
+    is_restarted: bool
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

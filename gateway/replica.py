@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from gateway.acceptor import ConnectionCounts
 from gateway.errors import CannotStart, InvalidSetting
 from gateway.orders import HURRY, Orders, Ready, Refused, Report, encode_report
-from gateway.server import serve
+from gateway.server import Shared, serve
 from gateway.telemetry.logs import configure_logging
 
 log = logging.getLogger(__name__)
@@ -69,10 +70,12 @@ def main() -> int:
     configure_logging(orders.settings.server.log_format, replica=orders.replica.id)
     descriptors = orders.data_fd, orders.admin_fd, orders.channel_fd
     data_socket, admin_socket, channel = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    counts = ConnectionCounts(orders.counts_fd, orders.settings.server.replicas)
+    shared = Shared(counts=counts, number=orders.number, is_restarted=orders.is_restarted)
     with data_socket, admin_socket, channel:
         parent = Parent(channel)
         try:
-            serve(orders.settings, orders.replica, data_socket, admin_socket, parent)
+            serve(orders.settings, orders.replica, data_socket, admin_socket, parent, shared=shared)
         except (CannotStart, InvalidSetting) as exc:
             parent.report(Refused(str(exc)))
             return NOT_STARTED

@@ -10,12 +10,14 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import uvicorn
 import uvloop
 
+from gateway.acceptor import Acceptor, ConnectionCounts
 from gateway.api.exchange import Exchange
 from gateway.app import Gateway
 from gateway.errors import CannotStart, LoadFailed
@@ -28,8 +30,29 @@ Application = Callable[..., Awaitable[None]]
 _SWEEP_INTERVAL_S = 1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What a replica is told that takes its connections from a socket of many.
+
+    Attributes:
+        number: Which of them this is.
+        is_restarted: Others serve already, so that this one takes nothing before it is ready.
+    """
+
+    counts: ConnectionCounts
+    number: int
+    is_restarted: bool
+
+
 class Listener(uvicorn.Server):
-    """uvicorn's server without its signal handlers: this process has its own."""
+    """uvicorn's server without its signal handlers: this process has its own.
+
+    Attributes:
+        shared: What to know where other replicas accept from the same socket.
+    """
+
+    shared: Shared | None = None
+    _acceptors: Sequence[Acceptor] = ()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -42,9 +65,27 @@ class Listener(uvicorn.Server):
         waiting = [connection for listening in sockets or [] for connection in _accept_waiting(listening)]
         for server in self.servers:  # at once: nobody may come in between
             server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for acceptor in self._acceptors:
+            await acceptor.settle()
         for connection in waiting:
             await loop.connect_accepted_socket(self._make_protocol, connection)
         await super().shutdown(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept; from a socket that replicas share, only what is this one's turn."""
+        if self.shared is None or not sockets:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        connections = self.server_state.connections
+        self._acceptors = [
+            Acceptor(listening, self._make_protocol, lambda: len(connections), self.shared.counts, self.shared.number)
+            for listening in sockets
+        ]
+        self.servers = []
+        self.started = True
 
     def _make_protocol(self) -> asyncio.Protocol:
         protocol_class: Any = self.config.http_protocol_class
@@ -100,13 +141,15 @@ def serve(
     data_socket: socket.socket,
     admin_socket: socket.socket,
     attendant: Attendant,
+    *,
+    shared: Shared | None = None,
 ) -> None:
     """Serve on sockets that listen already, until a signal or the attendant says stop; closes them.
 
     Raises: CannotStart: the repository cannot be opened.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, replica, data_socket, admin_socket, attendant))
+        runner.run(_serve(settings, replica, data_socket, admin_socket, attendant, shared=shared))
 
 
 async def _serve(
@@ -115,10 +158,13 @@ async def _serve(
     data_socket: socket.socket,
     admin_socket: socket.socket,
     attendant: Attendant,
+    *,
+    shared: Shared | None,
 ) -> None:
     gateway = Gateway(settings, replica_id=replica.id, admin_url=replica.admin)
     data = _listener(gateway, gateway.door, gateway.exchange)
     admin = _listener(gateway, gateway.admin, None)
+    data.shared = shared
     stopping, hurrying = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -134,16 +180,21 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     attendant.attend(stopping.set, hurry)
-    serving = [
-        asyncio.create_task(data.serve([data_socket]), name="data-listener"),
-        asyncio.create_task(admin.serve([admin_socket]), name="admin-listener"),
-    ]
+    serving = {admin: asyncio.create_task(admin.serve([admin_socket]), name="admin-listener")}
+
+    def accept() -> None:
+        if data not in serving:
+            serving[data] = asyncio.create_task(data.serve([data_socket]), name="data-listener")
+
+    if shared is None or not shared.is_restarted:
+        accept()
     sweeper = asyncio.create_task(_sweep([data, admin]), name="timeouts")
     try:
         started = asyncio.create_task(gateway.start(), name="start")
         await asyncio.wait([started, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
         if started.done():
             started.result()
+            accept()
             attendant.ready(_models(gateway))
         await stopping.wait()
         gateway.begin_drain()
@@ -152,10 +203,10 @@ async def _serve(
     except LoadFailed as exc:
         raise CannotStart(str(exc)) from exc
     finally:
-        data.should_exit = True
-        await asyncio.gather(serving[0], return_exceptions=True)
-        admin.should_exit = True
-        await asyncio.gather(serving[1], return_exceptions=True)
+        for listener in (data, admin):
+            listener.should_exit = True
+            if listener in serving:
+                await asyncio.gather(serving[listener], return_exceptions=True)
         sweeper.cancel()
         await asyncio.gather(sweeper, return_exceptions=True)
         await gateway.stop()

@@ -14,10 +14,12 @@ import socket
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import msgspec
 
 import gateway
+from gateway.acceptor import ABSENT, ConnectionCounts
 from gateway.errors import CannotStart
 from gateway.identity import ReplicaIdentity
 from gateway.listening import address_of, open_admin_socket, open_data_socket, print_banner
@@ -50,8 +52,10 @@ def supervise(settings: Settings) -> bool:
         admin_sockets = [
             sockets.enter_context(open_admin_socket(settings, number=number)) for number in range(server.replicas)
         ]
+        counts_file = sockets.enter_context(TemporaryFile())
+        counts_file.truncate(ConnectionCounts.size(server.replicas))
         with asyncio.Runner() as runner:
-            return runner.run(_Family(settings, data_socket, admin_sockets).live())
+            return runner.run(_Family(settings, data_socket, admin_sockets, counts_file.fileno()).live())
 
 
 class _Ending(msgspec.Struct, frozen=True):
@@ -64,14 +68,18 @@ class _Ending(msgspec.Struct, frozen=True):
 class _Family:
     """All replicas of this parent, and what is common to them."""
 
-    def __init__(self, settings: Settings, data_socket: socket.socket, admin_sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, settings: Settings, data_socket: socket.socket, admin_sockets: list[socket.socket], counts_fd: int
+    ) -> None:
         self._settings = settings
         self._data_socket = data_socket
         self._admin_sockets = admin_sockets
         self._replicas = [
-            _Replica(self, settings, ReplicaIdentity.of(admin_socket), data_socket, admin_socket)
-            for admin_socket in admin_sockets
+            _Replica(self, settings, data_socket, admin_socket, number)
+            for number, admin_socket in enumerate(admin_sockets)
         ]
+        self.counts_fd = counts_fd
+        self.counts = ConnectionCounts(counts_fd, len(admin_sockets))
         self._is_announced = False
         self.stopping = asyncio.Event()
         self.refusal = ""
@@ -129,18 +137,20 @@ class _Replica:
         self,
         family: _Family,
         settings: Settings,
-        identity: ReplicaIdentity,
         data_socket: socket.socket,
         admin_socket: socket.socket,
+        number: int,
     ) -> None:
         self._family = family
         self._settings = settings
+        self._number = number
         self._data_socket = data_socket
         self._admin_socket = admin_socket
         self._process: asyncio.subprocess.Process | None = None
         self._channel: asyncio.StreamWriter | None = None
         self._backoff = Backoff(first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
-        self.identity = identity
+        self._has_run = False
+        self.identity = ReplicaIdentity.of(admin_socket)
         self.has_been_ready = False
         self.models: list[str] = []
 
@@ -188,31 +198,37 @@ class _Replica:
         with there:
             reader, self._channel = await asyncio.open_unix_connection(sock=here, limit=_REPORT_BYTES)
             try:
+                self._family.counts.put(self._number, ABSENT)
+                if self._family.stopping.is_set():  # the sockets are closed already
+                    return _Ending(0, "not started any more")
                 self._process = await self._start(there)
                 there.close()
                 return await self._attend(self._process, reader)
             finally:
+                self._family.counts.put(self._number, ABSENT)
                 self._channel.close()
                 self._channel = None
 
     async def _start(self, channel: socket.socket) -> asyncio.subprocess.Process:
-        descriptors = self._data_socket.fileno(), self._admin_socket.fileno(), channel.fileno()
-        data_fd, admin_fd, channel_fd = descriptors
+        orders = Orders(
+            settings=self._settings,
+            replica=self.identity,
+            data_fd=self._data_socket.fileno(),
+            admin_fd=self._admin_socket.fileno(),
+            channel_fd=channel.fileno(),
+            counts_fd=self._family.counts_fd,
+            number=self._number,
+            is_restarted=self._has_run,
+        )
+        self._has_run = True
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *(f"-W{option}" for option in sys.warnoptions),
             *("-P", "-m", "gateway.replica", self.identity.id),
             env=_environment(),
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=descriptors,
+            pass_fds=(orders.data_fd, orders.admin_fd, orders.channel_fd, orders.counts_fd),
             process_group=0,  # a Ctrl-C in the terminal reaches the parent alone, which then says stop
-        )
-        orders = Orders(
-            settings=self._settings,
-            replica=self.identity,
-            data_fd=data_fd,
-            admin_fd=admin_fd,
-            channel_fd=channel_fd,
         )
         if process.stdin is not None:  # it is, as asked for
             process.stdin.write(msgspec.json.encode(orders))
@@ -232,11 +248,17 @@ class _Replica:
         exit_code = await process.wait()
         if refusal and not self.has_been_ready:
             self._family.refuse(refusal)
-        killed_by = f"ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else ""
-        return _Ending(exit_code, refusal or killed_by or f"exit code {exit_code}")
+        return _Ending(exit_code, refusal or _ended_by(exit_code))
 
 
 def _environment() -> dict[str, str]:
     """Let the replica find this very package, wherever the parent was started."""
     found = [str(Path(gateway.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(found)}
+
+
+def _ended_by(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"ended by {names.get(-exit_code, f'signal {-exit_code}')}"

@@ -20,6 +20,7 @@ TIERS = (
         "app",
         "server",
         "supervisor",
+        "acceptor",
         "replica",
         "orders",
         "listening",
