@@ -6,6 +6,7 @@ What a store alone does then stands in `tests/store`; here it is what operators 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -428,6 +429,29 @@ async def test_an_abort_of_a_regressed_route_works_here_and_is_written_once_it_i
     assert (await replica.routes.history("m"))[0].action == "abort"
     with pytest.raises(InvalidRoute):
         await replica.routes.shift("m", {"nobody": 1}, by=ANA)
+
+
+async def test_a_missing_candidate_keeps_nobody_from_obeying_the_store_again(
+    fleet: Fleet, redis_server: RedisServer, repository: Path
+) -> None:
+    """Neither the epoch in which a forgetful Redis gets a route back, nor what a replica served in want of it."""
+    replica = await fleet.join("a")
+    await put(replica, 90, 10)
+    before = replica.routes.in_force()["m"]
+    shutil.rmtree(repository / "m" / "2")
+    await replica.until(lambda: replica.state("m", 2) == "")
+    redis_server.forget()
+    await until_given_back(replica, before)
+    report = await replica.report("m")
+    assert report is not None
+    assert (report.revision, report.applied) == (2, True)
+    door = await fleet.door("b")
+    door.shut()
+    fresh = await fleet.join("b", remembers=False)
+    assert fresh.versions("m") == [3]
+    door.reopen()
+    await until_revision(fresh, 2)
+    assert fresh.served("m") == {"stable": 90, "b": 10}
 
 
 async def test_a_record_that_cannot_be_read_keeps_no_replica_from_starting(
