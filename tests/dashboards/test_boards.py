@@ -11,7 +11,7 @@ import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
-from grafana_foundation_sdk.models import dashboard
+from grafana_foundation_sdk.models import dashboard, units
 
 from dashboards.build import build
 from dashboards.check import BUILT_IN, FOLDER
@@ -21,6 +21,7 @@ register_default_plugins()
 
 Json = dict[str, Any]
 DOCUMENTS: dict[str, Json] = {path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+UNITS = {unit for name, unit in vars(units).items() if isinstance(unit, str) and not name.startswith("_")}
 PANELS = [
     pytest.param(panel, id=f"{name}: {panel['title']}")
     for name, document in DOCUMENTS.items()
@@ -81,7 +82,8 @@ def test_a_panel_says_what_it_is_in_which_unit_and_what_to_do(panel: Json) -> No
     assert panel["title"]
     assert len(panel["description"]) > 40
     assert panel["description"].endswith((".", "?"))
-    assert panel["fieldConfig"]["defaults"]["unit"]
+    unit = panel["fieldConfig"]["defaults"]["unit"]
+    assert unit in UNITS or unit.startswith("suffix:")
     assert panel["targets"]
     assert all(target["legendFormat"] and target["expr"] for target in panel["targets"])
     assert panel["datasource"]["uid"] == "${datasource}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -125,23 +126,29 @@ def test_legends_and_columns_name_labels_that_are_there() -> None:
         assert set(re.findall(r"\{\{(\w+)\}\}", path.read_text())) <= labels | {"route"}, path.name
 
 
-@pytest.mark.parametrize("name", sorted(SERIES))
-def test_every_series_has_a_panel_or_a_reason_not_to(name: str) -> None:
-    shown = {
+@functools.cache
+def shown() -> set[str]:
+    """Return what panels show, and what the recorded series among it are made of."""
+    found = {
         selector.name
         for expression in dashboard_expressions()
         if expression.kind == "panel"
         for selector in selectors(substituted(expression.text))
     }
     recorded = {expression.name: expression for expression in rule_expressions() if expression.kind == "recording"}
-    waiting = [one for one in shown if one in recorded]
-    while waiting:  # what a recorded series is made of is shown by it
+    waiting = [one for one in found if one in recorded]
+    while waiting:
         for selector in selectors(recorded[waiting.pop()].text):
-            if selector.name not in shown:
-                shown.add(selector.name)
+            if selector.name not in found:
+                found.add(selector.name)
                 waiting += [selector.name] if selector.name in recorded else []
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(SERIES))
+def test_every_series_has_a_panel_or_a_reason_not_to(name: str) -> None:
     reasons = tomllib.loads((FOLDER / "without_panel.toml").read_text())
-    is_shown = any(f"gateway_{name}{suffix}" in shown for suffix in SAMPLES[SERIES[name].kind])
+    is_shown = any(f"gateway_{name}{suffix}" in shown() for suffix in SAMPLES[SERIES[name].kind])
     assert is_shown != bool(reasons.get(name)), "a panel, or a line in dashboards/without_panel.toml, and not both"
 
 
