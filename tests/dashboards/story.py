@@ -118,7 +118,7 @@ class Traffic:
 def scraping_prometheus(folder: Path, gateway: GatewayProcess) -> Iterator[str]:
     """Run a Prometheus with the project's configuration and rules, quickened, that scrapes both replicas; its URL."""
     configuration = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
-    configuration["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "1s"}
+    configuration["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     configuration["rule_files"] = [str(FOLDER / name) for name in configuration["rule_files"]]
     (folder / "targets.yml").write_text(yaml.safe_dump([{"targets": admin_addresses(gateway)}]))
     file = folder / "prometheus.yml"
