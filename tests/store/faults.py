@@ -5,7 +5,7 @@ Never holds an expectation.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from tests.store.fault_proxy import FaultProxy
@@ -30,23 +30,23 @@ class Faults:
         self._doors = doors
         self._draw = draw
         self._is_saved = False
+        self._to_come: list[asyncio.TimerHandle] = []
 
     def befall(self, fault: Fault) -> None:
         """Do one of them."""
-        loop = asyncio.get_running_loop()
         door = self._draw.choice(self._doors)
         soon_s = self._draw.uniform(0, 0.003)
         match fault:
             case "shut":
-                loop.call_later(soon_s, door.shut)
+                self._later(soon_s, door.shut)
             case "reopen":
                 door.reopen()
             case "hang":
-                loop.call_later(soon_s, self._server.pause)
-                loop.call_later(self._draw.uniform(0.05, 1.5), self._server.resume)
+                self._later(soon_s, self._server.pause)
+                self._later(self._draw.uniform(0.05, 1.5), self._server.resume)
             case "lose answers":
-                loop.call_later(soon_s, lambda: setattr(door, "drops_answers", True))
-                loop.call_later(self._draw.uniform(0.05, 1.2), lambda: setattr(door, "drops_answers", False))
+                self._later(soon_s, lambda: setattr(door, "drops_answers", True))
+                self._later(self._draw.uniform(0.05, 1.2), lambda: setattr(door, "drops_answers", False))
             case "slow":
                 door.delay_s = self._draw.choice((0.0, 0.02, 0.1))
             case "restart":
@@ -67,9 +67,14 @@ class Faults:
                 pass
 
     def heal(self) -> None:
-        """Let everybody through, at once."""
+        """Let everybody through at once, and from now on."""
+        for timer in self._to_come:
+            timer.cancel()
         self._server.resume()
         for door in self._doors:
             door.drops_answers = False
             door.delay_s = 0.0
             door.reopen()
+
+    def _later(self, after_s: float, change: Callable[[], None]) -> None:
+        self._to_come.append(asyncio.get_running_loop().call_later(after_s, change))
