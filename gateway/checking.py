@@ -19,6 +19,7 @@ from gateway.inference.repository import CONFIG_FILE, TRITON_FILE, ModelFolder, 
 from gateway.inference.session import resolve_providers
 from gateway.inference.signature_changes import naming_changes, signature_changes
 from gateway.inference.triton_config import TritonModelConfig
+from gateway.monitoring.webhook import http_post
 from gateway.routing.document import configured_routes
 from gateway.settings import ServerSettings, load_settings
 from gateway.staging import find_leftovers
@@ -58,6 +59,8 @@ def check_settings(
     try:
         settings, warnings = load_settings({"repository": repository}, environment, config=config)
         configured_routes(settings.routes)
+        if settings.monitoring.webhook:
+            http_post(settings.monitoring.webhook)
     except GatewayError as exc:
         return [Finding.located(str(exc))], Path(repository or ServerSettings().repository)
     return [Finding.located(text, is_fault=False) for text in warnings], Path(settings.server.repository)

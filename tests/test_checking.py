@@ -344,6 +344,11 @@ def test_a_publish_that_runs_is_not_taken_for_a_killed_one(tmp_path: Path) -> No
             "settings: key 'routes.fraud.variants.0.version': expected a positive integer, got 0",
         ),
         ("", {"GATEWAY_PORT": "many"}, "GATEWAY_PORT: key 'port': Expected `int`, got `str`"),
+        (
+            "[monitoring]\nwebhook = 'ftp://somewhere'\n",
+            {},
+            "settings: key 'monitoring.webhook': expected http://host… or https://host…",
+        ),
     ],
 )
 def test_a_fault_of_the_settings_is_found(text: str, environment: dict[str, str], said: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gateway.errors import InvalidSetting
-from gateway.settings import LimitSettings, ServerSettings, Settings, is_loopback, load_settings
+from gateway.settings import LimitSettings, MonitoringOptions, ServerSettings, Settings, is_loopback, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +127,16 @@ def test_every_key_has_a_variable() -> None:
         assert warnings == []
 
 
+def test_monitoring_gives_models_their_defaults_without_the_webhook() -> None:
+    """The secret goes to the webhook alone, and best comes from the environment."""
+    monitoring = load(
+        file='[monitoring]\nbucket_s = 60\nfeatures = ["age"]\nwebhook = "https://hooks.example/drift"\n',
+        environment={"GATEWAY_MONITORING_WEBHOOK_AUTHORIZATION": "Bearer s3cret", "GATEWAY_MONITORING_MIN_ROWS": "50"},
+    ).monitoring
+    assert monitoring.webhook_authorization == "Bearer s3cret"
+    assert monitoring.model_defaults == MonitoringOptions(bucket_s=60, min_rows=50, features=("age",))
+
+
 def test_an_unknown_gateway_variable_is_a_warning_that_names_the_nearest_known_one() -> None:
     settings, warnings = load_settings({}, {"GATEWAY_PROT": "1", "PATH": "/bin", "GATEWAY_PORT": "2"})
     assert warnings == ["environment: unknown 'GATEWAY_PROT', did you mean 'GATEWAY_PORT'?"]
@@ -154,6 +164,12 @@ def test_an_unknown_gateway_variable_is_a_warning_that_names_the_nearest_known_o
             "key 'limits.request_timeout_s': Expected `float` <= 86400.0",
             id="for ever",
         ),
+        pytest.param(
+            "[monitoring]\nbukket_s = 1",
+            "key 'monitoring.bukket_s': unknown 'bukket_s', did you mean 'bucket_s'?",
+            id="unknown key of monitoring",
+        ),
+        pytest.param("[monitoring]\nsampling = 0", "key 'monitoring.sampling': Expected `float` > 0.0", id="no rows"),
         pytest.param("server = 1", "key 'server': Expected `object`, got `int`", id="no table"),
     ],
 )

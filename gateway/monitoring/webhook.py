@@ -184,13 +184,13 @@ def http_post(url: str, headers: Mapping[str, str] | None = None, *, timeout_s: 
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise InvalidSetting("[monitoring] webhook: expected http://host… or https://host…")
+        raise InvalidSetting("settings: key 'monitoring.webhook': expected http://host… or https://host…")
     if parts.username is not None:
-        raise InvalidSetting("[monitoring] webhook: expected no user in the address; use a header")
+        raise InvalidSetting("settings: key 'monitoring.webhook': expected no user in the address; use a header")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError as exc:
-        raise InvalidSetting("[monitoring] webhook: expected a port from 1 to 65535") from exc
+        raise InvalidSetting("settings: key 'monitoring.webhook': expected a port from 1 to 65535") from exc
     head = _request_head(parts, headers or {})
     context: ssl.SSLContext | None = None
 
@@ -222,7 +222,9 @@ def _request_head(parts: SplitResult, headers: Mapping[str, str]) -> bytes:
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
     if any(not line.isascii() or not line.isprintable() for line in lines) or " " in target:
-        raise InvalidSetting("[monitoring] webhook: expected printable ASCII in the address and the headers")
+        raise InvalidSetting(
+            "settings: key 'monitoring.webhook': expected printable ASCII in the address and the headers"
+        )
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 

@@ -25,8 +25,13 @@ from loadtests.bench.servers import Launch, Server
 from loadtests.monitoring_cost.redis_cost import MINUTES_A_DAY, RedisCost, private_redis, redis_cost
 
 CELL = "tabular-json-64"
-WINDOWS = "bucket_s = 1\nwindow_buckets = 5\n"
-"""Far shorter than the defaults, so that many windows are flushed and judged while the clock runs."""
+WATCHED, UNWATCHED, JUDGING = "watched", "unwatched", "judging"
+OPTIONS = {
+    WATCHED: "",
+    UNWATCHED: "enabled = false\n",
+    # Windows fall due while the clock runs, so that scipy is in memory and judges.
+    JUDGING: "bucket_s = 1\nwindow_buckets = 5\n",
+}
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +42,9 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     watched_ms: list[float]
     watched_again_ms: list[float]
     unwatched_ms: list[float]
-    watched_resident_bytes: int
+    judging_ms: list[float]
+    judging_resident_bytes: int
+    unwatched_resident_bytes: int
     redis: RedisCost
 
 
@@ -49,10 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     server_cores, client_cores = default_cores()
     plan = Plan(
-        rounds=2 if options.quick else 6,
-        # Within the warm-up a first window is judged, for which scipy is imported: that happens once.
-        warmup_s=10.0,
-        measure_s=2.0 if options.quick else 8.0,
+        rounds=2 if options.quick else 9,
+        # Long enough for the first window of five seconds to be judged, for which scipy is imported once.
+        warmup_s=9.0 if options.quick else 4.0,
+        measure_s=2.0 if options.quick else 5.0,
         ceiling_s=0.0,
         server_cores=server_cores,
         client_cores=client_cores,
@@ -60,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="cost-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         with private_redis(directory) as url:
-            servers = [_server("watched", url, "0", ""), _server("unwatched", url, "1", "enabled = false\n")]
+            servers = [_server(key, f"{url}?db={number}") for number, key in enumerate(OPTIONS)]
             run = run_all(servers, [parse_cell(CELL)], plan, _say)
     found = _cost(run.cells[0], str(run.machine.processor), redis_cost(minutes=60 if options.quick else MINUTES_A_DAY))
     if options.output:
@@ -79,7 +86,9 @@ def summary(found: Cost) -> str:
         ("CPU, not watched", f"{_spread(spread(found.unwatched_ms))} ms per 1,000 requests"),
         ("watched / not watched, round by round", _spread(ratio, digits=3)),
         ("the same server twice (A/A)", f"{low:.3f} to {high:.3f}"),
-        ("memory of the server, watched", f"{found.watched_resident_bytes / 1e6:.0f} MB"),
+        ("windows of 5 s / not watched", _spread(paired_ratios(found.judging_ms, found.unwatched_ms), digits=3)),
+        ("memory, judging windows", f"{found.judging_resident_bytes / 1e6:.0f} MB"),
+        ("memory, not watched", f"{found.unwatched_resident_bytes / 1e6:.0f} MB"),
         (
             f"Redis {redis.version}, {redis.features} features, minute buckets, {redis.replicas} replicas",
             f"{redis.bytes_a_day / 1e6:.1f} MB a day",
@@ -89,15 +98,15 @@ def summary(found: Cost) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in lines)])
 
 
-def _server(key: str, url: str, database: str, options: str) -> Server:
-    return Server(key=key, title=key, command=_command(key, f"{url}?db={database}", options))
+def _server(key: str, redis: str) -> Server:
+    return Server(key=key, title=key, command=_command(key, redis))
 
 
-def _command(key: str, redis: str, options: str) -> Callable[[Launch], list[str]]:
+def _command(key: str, redis: str) -> Callable[[Launch], list[str]]:
     def command(launch: Launch) -> list[str]:
         _write_reference(launch.repository)
         config = launch.repository.parent / f"{key}.toml"
-        config.write_text(f"[monitoring]\n{WINDOWS}{options}")
+        config.write_text(f"[monitoring]\n{OPTIONS[key]}")
         return [
             *(sys.executable, "-m", "gateway", "serve", str(launch.repository), "--state-dir", "none"),
             *("--port", str(launch.port), "--admin-port", str(launch.admin_port)),
@@ -125,13 +134,16 @@ def _write_reference(repository: Path) -> None:
 
 def _cost(cell: CellResult, processors: str, redis: RedisCost) -> Cost:
     cpu = {key: [one.server_cpu_ms for one in found] for key, found in cell.measurements.items()}
+    resident = {key: max(one.resident_bytes for one in found) for key, found in cell.measurements.items()}
     return Cost(
         processors=processors,
         connections=cell.connections,
-        watched_ms=cpu["watched"],
-        watched_again_ms=cpu[f"watched{AGAIN}"],
-        unwatched_ms=cpu["unwatched"],
-        watched_resident_bytes=max(one.resident_bytes for one in cell.measurements["watched"]),
+        watched_ms=cpu[WATCHED],
+        watched_again_ms=cpu[WATCHED + AGAIN],
+        unwatched_ms=cpu[UNWATCHED],
+        judging_ms=cpu[JUDGING],
+        judging_resident_bytes=resident[JUDGING],
+        unwatched_resident_bytes=resident[UNWATCHED],
         redis=redis,
     )
 
