@@ -172,7 +172,9 @@ class SeriesWatch:
         schedule = self.yardstick.schedule
         settled_s = FLUSH_INTERVAL_S + SETTLE_S
         due_s = ((now_s - settled_s) // schedule.window_s + 1) * schedule.window_s + settled_s
-        return min(due_s, now_s + (LOOK_INTERVAL_S if busy else IDLE_LOOK_INTERVAL_S)) + self._jitter_s
+        # Late rows of long windows can wait a little: each look is a call for every version and role.
+        busy_s = min(max(LOOK_INTERVAL_S, schedule.window_s / 60), IDLE_LOOK_INTERVAL_S)
+        return min(due_s, now_s + (busy_s if busy else IDLE_LOOK_INTERVAL_S)) + self._jitter_s
 
     def _take_baseline(self, body: bytes | None) -> None:
         self._baseline_body = body

@@ -52,6 +52,7 @@ def run_all(
     *,
     peers: Mapping[str, Peer] | None = None,
     left_out: Mapping[str, str] | None = None,
+    with_starts: bool = True,
 ) -> Run:
     """Build the models in a temporary directory, measure every cell, then the starts.
 
@@ -62,6 +63,7 @@ def run_all(
         say: Called with one line of progress.
         peers: What the report says of those servers that are somebody else's, by key.
         left_out: Peers that could not even be installed, and why.
+        with_starts: Whether each server is also started and stopped by itself, once a round.
     Raises: BenchFailure: a server of ours did not start, gave a wrong answer, or failed a request.
     """
     facts = machine.describe()
@@ -71,7 +73,7 @@ def run_all(
         models.write_repository(repository)
         bench = _Bench(plan=plan, repository=repository, directory=directory, say=say)
         results = [bench.measure_cell(cell, servers) for cell in cells]
-        if peers:
+        if peers or not with_starts:
             # Some of them need five seconds to start and five to stop: the starts before each cell must do.
             starts = bench.seen_starts("benchmark")
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -133,6 +134,11 @@ def window_rows(report: dict[str, Any]) -> int:
     return sum(window["rows"] for window in windows)
 
 
+def libraries(gateway: GatewayProcess) -> set[str]:
+    """Return which packages' extension modules the process has in memory."""
+    return set(re.findall(r"site-packages/(\w+)", Path(f"/proc/{gateway.pid}/maps").read_text()))
+
+
 def drifting(gateway: GatewayProcess) -> set[str]:
     """Return the inputs that /metrics says drift."""
     return {
@@ -161,6 +167,7 @@ def test_half_a_sigma_is_on_the_metrics_within_three_windows_and_nothing_else_is
     ):
         first = gateway.ask_admin("/admin/v1/drift/score/1").json
         assert (first["state"], first["reason"]) == ("insufficient", "no window decided yet")
+        assert "scipy" not in libraries(gateway), "slow to import, and not needed to be ready"
         until_window_starts()
         changed_s = time.time()
         paced(3 * WINDOW_S, lambda _: caller.infer(rows[rng.integers(0, len(rows), 5)] + shift))
@@ -175,6 +182,7 @@ def test_half_a_sigma_is_on_the_metrics_within_three_windows_and_nothing_else_is
         assert gateway.metric("gateway_monitoring_rows_total", model="score", version="1") == caller.answered_rows
         assert gateway.metric("gateway_monitoring_dropped_rows_total") == 0
         assert gateway.metric("gateway_store_up") == 1
+        assert "scipy" in libraries(gateway)
         assert gateway.metric("process_resident_memory_bytes") < 200e6, "with scipy, which judges the windows"
 
         detailed = gateway.ask_admin("/admin/v1/drift/score/1?counts=true").json["features"][2]
