@@ -5,6 +5,8 @@ Never holds anything that the report does not show.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 
@@ -89,3 +91,19 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     null_rates: list[NullRate]
     model_days: list[ModelDays]
     power: list[Power]
+
+
+def joined(parts: Sequence[Calibration]) -> Calibration:
+    """Put the parts of a run together, each of some seeds: the same as one run of all of them.
+
+    Raises: ValueError: they were measured with different libraries.
+    """
+    if any(part.versions != parts[0].versions for part in parts):
+        raise ValueError(f"expected parts of one run, got versions {[part.versions for part in parts]}")
+    return Calibration(
+        versions=parts[0].versions,
+        took_s=round(sum(part.took_s for part in parts), 1),
+        null_rates=[rate for part in parts for rate in part.null_rates],
+        model_days=[days for part in parts for days in part.model_days],
+        power=[power for part in parts for power in part.power],
+    )

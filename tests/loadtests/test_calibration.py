@@ -25,7 +25,7 @@ from loadtests.calibration.other_rules import (
 )
 from loadtests.calibration.power import NOTHING, SCENARIOS, Score
 from loadtests.calibration.report import bound, is_within, pooled, render
-from loadtests.calibration.results import Calibration, ModelDays, NullRate, Power
+from loadtests.calibration.results import Calibration, ModelDays, NullRate, Power, joined
 
 EACH_KIND = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 
@@ -251,8 +251,21 @@ def test_an_earlier_run_is_rendered_again_with_its_plots(tmp_path: Path) -> None
     assert msgspec.json.decode((tmp_path / "out" / "latest.json").read_bytes(), type=Calibration).took_s == 60.0
 
 
-def test_a_part_of_a_run_never_replaces_the_committed_page(capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_of_a_run_make_the_page_of_the_whole(tmp_path: Path) -> None:
+    parts = [small_run(rate(0.05, seed=seed)) for seed in (1, 2)]
+    files = [tmp_path / f"{number}.json" for number in range(2)]
+    for file, part in zip(files, parts, strict=True):
+        file.write_bytes(msgspec.json.encode(part))
+    assert main(["--render", *map(str, files), "--output", str(tmp_path / "out")]) == 0
+    whole = msgspec.json.decode((tmp_path / "out" / "latest.json").read_bytes(), type=Calibration)
+    assert (whole.took_s, {one.seed for one in whole.null_rates}) == (120.0, {1, 2})
+    with pytest.raises(ValueError, match="parts of one run"):
+        joined([parts[0], msgspec.structs.replace(parts[1], versions={"numpy": "3"})])
+
+
+@pytest.mark.parametrize("part", [["--quick"], ["--seeds", "2"]])
+def test_a_part_of_a_run_never_replaces_the_committed_page(part: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["--quick"])
+        main(part)
     assert caught.value.code == 2
     assert "--output" in capsys.readouterr().err
