@@ -30,7 +30,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test test-core lint format bench bench-routes loadtest calibration dashboards lock clean servers screenshots
+.PHONY: help serve test test-core lint format bench bench-routes loadtest story demo calibration dashboards lock clean servers screenshots
 
 help: ## List the targets
 	@while IFS= read -r line; do case "$$line" in \
@@ -70,6 +70,12 @@ bench-routes: $(VENV)/bench.stamp ## Measure what a split costs, and what a slow
 
 loadtest: $(VENV)/test.stamp ## Put half a minute of load on a gateway of its own (ARGS='--shape burst --peak-users 50')
 	$(VENV)/bin/python -m loadtests $(ARGS)
+
+story: servers $(VENV)/test.stamp ## Tell the whole story on real processes: split, shadow, drift, alarm, abort (two minutes, a report)
+	$(VENV)/bin/python -m loadtests.story $(ARGS)
+
+demo: $(VENV)/test.stamp ## Run two replicas, Redis, Prometheus and traffic that drifts, for a quarter of an hour (ARGS='--minutes 5')
+	@$(VENV)/bin/python -m loadtests.demo $(ARGS)
 
 calibration: $(VENV)/bench.stamp ## Measure how often the drift rules are wrong and write the page on it (half an hour)
 	$(VENV)/bin/python -m loadtests.calibration $(ARGS)

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 START_WITHIN_S = 40.0
-STOP_WITHIN_S = 15.0
+STOP_WITHIN_S = 40.0
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.05
@@ -88,10 +88,12 @@ def ask(
         connection.close()
 
 
-def until(read: Callable[[], T | None], *, within_s: float, what: str) -> T:
+def until(read: Callable[[], T | None], *, within_s: float, what: str, seen: Callable[[], object] | None = None) -> T:
     """Return the first value of `read` that is true, asking again until the deadline.
 
-    Raises: LoadTestFailure: nothing came in time; with the last value that was read.
+    Args:
+        seen: What to show of the world where nothing came; without it the last value that was read.
+    Raises: LoadTestFailure: nothing came in time.
     """
     deadline = time.monotonic() + within_s
     between = threading.Event()
@@ -100,7 +102,8 @@ def until(read: Callable[[], T | None], *, within_s: float, what: str) -> T:
         if value:
             return value
         if time.monotonic() > deadline:
-            raise LoadTestFailure(f"{what}: not within {within_s:g} s; last seen: {str(value)[:300]}")
+            shown = str(value if seen is None else seen())
+            raise LoadTestFailure(f"{what}: not within {within_s:g} s; last seen: {shown[:400]}")
         between.wait(_POLL_S)
 
 
@@ -199,20 +202,25 @@ def child(
 
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
-    """A replica that answers."""
+    """A gateway whose replicas all answer: one data plane, and an admin plane for each replica."""
 
     child: Child
     data_url: str
-    admin_url: str
+    admin_urls: tuple[str, ...]
+
+    @property
+    def admin_url(self) -> str:
+        """The admin plane of the first replica."""
+        return self.admin_urls[0]
 
     def admin(
         self, path: str, method: str = "GET", body: object = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Ask the admin plane."""
+        """Ask the admin plane of the first replica."""
         return ask(self.admin_url + path, method, body, headers)
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return the sum of a series over everything these labels select; 0 when there is none."""
+        """Return the sum of a series of the first replica over everything these labels select; 0 when there is none."""
         total = 0.0
         for line in self.admin("/metrics").content.decode().splitlines():
             match = _SAMPLE.fullmatch(line)
@@ -231,30 +239,38 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 @contextmanager
 def gateway(
-    repository: Path, *, folder: Path, config: str = "", arguments: Sequence[str] = (), title: str = "gateway"
+    repository: Path,
+    *,
+    folder: Path,
+    config: str = "",
+    arguments: Sequence[str] = (),
+    replicas: int = 1,
+    title: str = "gateway",
 ) -> Iterator[RunningGateway]:
-    """Serve a repository on two loopback ports of the kernel's choice until the block is left.
+    """Serve a repository on loopback ports of the kernel's choice until the block is left.
 
     Args:
         config: The text of its gateway.toml.
         arguments: Flags beyond repository and configuration; ports given here win.
+        replicas: How many processes; more than one need a Redis among the arguments.
     Raises: LoadTestFailure: it ended, or is not ready within 40 s.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{title}.toml"
     file.write_text(config)
     command = [sys.executable, "-m", "gateway", "serve", str(repository), "--config", str(file)]
-    command += ["--port", "0", "--admin-port", "0", *arguments]
+    command += ["--port", "0", "--admin-port", "0", "--replicas", str(replicas), *arguments]
     with child(title, command, folder=folder) as process:
 
-        def addresses() -> tuple[str, str] | None:
+        def addresses() -> list[str] | None:
             _hold_alive(process)
-            found = dict(re.findall(r"^(predictions|admin) +(http://[^/\s]+)", process.written(), re.MULTILINE))
-            return (found["predictions"], found["admin"]) if len(found) == 2 else None
+            found = re.findall(r"^(?:predictions|admin) +(http://[^/\s]+)", process.written(), re.MULTILINE)
+            return found if len(found) == 1 + replicas else None
 
-        data_url, admin_url = until(addresses, within_s=START_WITHIN_S, what=f"{title}: addresses")
-        until(lambda: answers_200(admin_url + "/readyz"), within_s=START_WITHIN_S, what=f"{title}: ready")
-        yield RunningGateway(process, data_url, admin_url)
+        data_url, *admin_urls = until(addresses, within_s=START_WITHIN_S, what=f"{title}: addresses")
+        for url in admin_urls:
+            until(lambda url=url: answers_200(url + "/readyz"), within_s=START_WITHIN_S, what=f"{title}: ready")  # type: ignore[misc]
+        yield RunningGateway(process, data_url, tuple(admin_urls))
 
 
 @contextmanager
