@@ -21,7 +21,7 @@ from gateway.inference.signature_changes import naming_changes, signature_change
 from gateway.inference.triton_config import TritonModelConfig
 from gateway.monitoring.webhook import http_post
 from gateway.routing.document import configured_routes
-from gateway.settings import ServerSettings, load_settings
+from gateway.settings import ServerSettings, load_settings, settings_file
 from gateway.staging import find_leftovers
 from gateway.version_check import Finding, VersionCheck
 
@@ -58,7 +58,7 @@ def check_settings(
     """
     try:
         settings, warnings = load_settings({"repository": repository}, environment, config=config)
-        configured_routes(settings.routes)
+        configured_routes(settings.routes, where=str(settings_file(config, environment)))
         if settings.monitoring.webhook:
             http_post(settings.monitoring.webhook)
     except GatewayError as exc:

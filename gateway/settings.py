@@ -195,8 +195,7 @@ def load_settings(
         WrongUsage: a flag's value is wrong.
         InvalidSetting: an unknown key or a wrong value in the file or the environment, naming where it stands.
     """
-    named = config or (Path(environment["GATEWAY_CONFIG"]) if environment.get("GATEWAY_CONFIG") else None)
-    path = named or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+    path = settings_file(config, environment)
     from_file = convert_table(read_toml(path), Settings, where=str(path)) if path else Settings()
     overrides, warnings = _from_environment(environment)
     given = {key: value for key, value in flags.items() if value is not None}
@@ -212,6 +211,12 @@ def load_settings(
     if settings.auth.predict and not any("predict" in token.scopes for token in settings.auth.tokens):
         raise InvalidSetting("auth.predict is true, and no token has the scope 'predict': nobody could predict")
     return settings, warnings
+
+
+def settings_file(config: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """Find the file that is read: the named one, then `GATEWAY_CONFIG`, then `./gateway.toml` if there is one."""
+    named = config or (Path(environment["GATEWAY_CONFIG"]) if environment.get("GATEWAY_CONFIG") else None)
+    return named or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
 
 
 def is_loopback(host: str) -> bool:

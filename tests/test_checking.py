@@ -341,7 +341,7 @@ def test_a_publish_that_runs_is_not_taken_for_a_killed_one(tmp_path: Path) -> No
         (
             "[routes.fraud]\nvariants = [{name = 'a', model = 'm', version = 0, weight = 100}]\n",
             {},
-            "settings: key 'routes.fraud.variants.0.version': expected a positive integer, got 0",
+            "gateway.toml: key 'routes.fraud.variants.0.version': expected a positive integer, got 0",
         ),
         ("", {"GATEWAY_PORT": "many"}, "GATEWAY_PORT: key 'port': Expected `int`, got `str`"),
         (

@@ -56,9 +56,11 @@ def parse_route(document: object, *, name: str) -> Route:
     return route
 
 
-def configured_routes(tables: Mapping[str, object]) -> dict[str, Route]:
+def configured_routes(tables: Mapping[str, object], *, where: str = "settings") -> dict[str, Route]:
     """Read the `[routes.<name>]` tables of the settings.
 
+    Args:
+        where: The file's name, for errors.
     Raises:
         InvalidSetting: with every fault of the first bad table, each with its key.
     """
@@ -70,7 +72,7 @@ def configured_routes(tables: Mapping[str, object]) -> dict[str, Route]:
             faults = "; ".join(
                 f"key 'routes.{name}{pointer.replace('/', '.')}': {text}" for pointer, text in exc.errors
             )
-            raise InvalidSetting(f"settings: {faults}") from exc
+            raise InvalidSetting(f"{where}: {faults}") from exc
     return routes
 
 
