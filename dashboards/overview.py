@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.models import dashboard
 
+from dashboards import runbook
 from dashboards.boards import ANSWER, ROUTE, SHARED, VERSION, Section, compose
 from dashboards.panels import (
     DRIFT_STATES,
@@ -123,6 +124,11 @@ def _look() -> list[Panel]:
             ),
             rows=("severity", "alertname", "route", "variant", "shadow", "model", "version", "feature", "instance"),
             sort="firing",
+            opens={
+                "alertname": (runbook.UID, ()),
+                "route": ("gateway-traffic", ["route"]),
+                "model": ("gateway-drift", MODEL),
+            },
             width=14,
             height=8,
         ),
@@ -202,6 +208,7 @@ def _look() -> list[Panel]:
             ),
             rows=MODEL,
             sort="drift",
+            opens={"model": ("gateway-drift", MODEL), "version": ("gateway-capacity", MODEL)},
         ),
     ]
 

@@ -155,12 +155,21 @@ def timeline(
     return panel.legend(legend.placement(common.LegendPlacement.BOTTOM).calcs([]))
 
 
-def grid(words: Words, *columns: Column, rows: Sequence[str], sort: str, width: int = 24, height: int = 9) -> Panel:
+def grid(
+    words: Words,
+    *columns: Column,
+    rows: Sequence[str],
+    sort: str,
+    opens: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+    width: int = 24,
+    height: int = 9,
+) -> Panel:
     """Show a table: a row for each combination of the labels `rows`, a column for each expression, worst on top.
 
     Args:
         rows: Labels, each a column of its own before the others.
         sort: Title of the column that orders it, largest first.
+        opens: Dashboard that a click on such a label opens, and the labels of the row that are chosen there.
     """
     panel = _described(table.Panel(), words, "none", ()).span(width).height(height)
     names = {label: label for label in rows}
@@ -169,6 +178,10 @@ def grid(words: Words, *columns: Column, rows: Sequence[str], sort: str, width: 
         panel.with_target(query)
         names[f"Value #{letter}" if len(columns) > 1 else "Value"] = column.title
         panel.override_by_name(column.title, _cell(column))
+    for label, (uid, chosen) in (opens or {}).items():
+        parameters = [*(f"var-{one}=${{__data.fields.{one}}}" for one in chosen), "${__url_time_range}"]
+        link = {"title": f"Open {uid}", "url": f"/d/{uid}?{'&'.join(parameters)}"}
+        panel.override_by_name(label, [dashboard.DynamicConfigValue("links", [link])])
     order = {name: position for position, name in enumerate(names)}
     panel.with_transformation(dashboard.DataTransformerConfig("merge", options={}))
     panel.with_transformation(
