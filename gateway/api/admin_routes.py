@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -19,17 +17,15 @@ from gateway.api.bodies import limited_body, parse_json
 from gateway.api.middleware import caller_of
 from gateway.api.preconditions import read_precondition
 from gateway.api.problems import quoted
+from gateway.api.route_answers import agreement, audited, replica, revision, route_status
 from gateway.api.route_bodies import read_abort, read_reason, read_rollback, read_shift
 from gateway.api.v2 import Json
-from gateway.dataplane import DataPlane, RouteStatus
+from gateway.dataplane import DataPlane
 from gateway.errors import InvalidRequest, UnknownRoute
 from gateway.routeplane import Actor, Changed, RoutePlane
-from gateway.routing.agreement import WorstRequest
 from gateway.routing.document import NAME
 from gateway.routing.published import PublishedRoute
-from gateway.shadow_lane import ShadowAgreement
 from gateway.shadowing import Shadowing
-from gateway.store.records import AuditRecord, ReplicaReport, RouteRecord
 
 MAX_AUDIT_RECORDS = 1000
 _WEAK = "W/"  # no store ever gives such a tag
@@ -135,20 +131,20 @@ class _RouteCalls:
 
     async def history(self, request: Request) -> Response:
         records = await self._routeplane.history(_known_name(request))
-        return json_answer({"revisions": [_revision(record) for record in records]})
+        return json_answer({"revisions": [revision(record) for record in records]})
 
     async def shadows(self, request: Request) -> Response:
         name = _known_name(request)
         if name not in self._routeplane.in_force():
             await self._routeplane.read(name)  # 404 unless it exists, and is only not served here
-        return json_answer({"shadows": [_agreement(found) for found in self._shadowing.agreements(name)]})
+        return json_answer({"shadows": [agreement(found) for found in self._shadowing.agreements(name)]})
 
     async def audit(self, request: Request) -> Response:
         limit = _limit(request.query_params)
-        return json_answer({"records": [_audited(record) for record in await self._routeplane.audit(limit)]})
+        return json_answer({"records": [audited(record) for record in await self._routeplane.audit(limit)]})
 
     async def replicas(self, _: Request) -> Response:
-        return json_answer({"replicas": [_replica(report) for report in await self._routeplane.replicas()]})
+        return json_answer({"replicas": [replica(report) for report in await self._routeplane.replicas()]})
 
     # --- answers ------------------------------------------------------------------------------------
 
@@ -168,7 +164,7 @@ class _RouteCalls:
         in_force = self._routeplane.in_force().get(name)
         status: Json | None = None
         if in_force is not None:
-            status = {"revision": in_force.revision} | _status(self._dataplane.status(name, time.monotonic()))
+            status = {"revision": in_force.revision} | route_status(self._dataplane.status(name, time.monotonic()))
         return published.document | {"status": status}
 
     async def _one_tag(self, name: str, tags: tuple[str, ...] | None) -> str | None:
@@ -218,79 +214,3 @@ def _limit(query: Mapping[str, str]) -> int:
     if not (given.isascii() and given.isdigit() and len(given) <= 9 and int(given)):
         raise InvalidRequest(f"query 'limit': expected a number of records, at most {MAX_AUDIT_RECORDS}")
     return min(int(given), MAX_AUDIT_RECORDS)
-
-
-def _status(status: RouteStatus) -> Json:
-    names, balance = [variant.name for variant in status.variants], status.balance
-    return {
-        "variants": [
-            {
-                "name": variant.name,
-                "ready": variant.is_ready,
-                "breaker": None if variant.breaker is None else msgspec.to_builtins(variant.breaker),
-            }
-            for variant in status.variants
-        ],
-        "balance": None
-        if balance is None
-        else {
-            "mismatch": balance.is_mismatch,
-            "p_value": balance.p_value,
-            "sticky": dict(zip(names, balance.sticky, strict=True)),
-            "sampled": balance.sampled,
-            "random": dict(zip(names, balance.random, strict=True)),
-        },
-    }
-
-
-def _agreement(found: ShadowAgreement) -> Json:
-    worst = msgspec.convert(found.summary["worst"], list[WorstRequest])
-    return {
-        "name": found.name,
-        "model": found.model,
-        "version": found.version,
-        "requests": found.requests,
-        "dropped": found.dropped,
-        **found.summary,
-        "worst": [msgspec.to_builtins(request) | {"at": _timestamp(request.at)} for request in worst],
-    }
-
-
-def _revision(record: RouteRecord) -> Json:
-    document: Json = msgspec.json.decode(record.content.document) if record.content is not None else {}
-    return {
-        "revision": record.revision,
-        "document": document | {"reason": record.reason},
-        "action": record.action,
-        "actor": record.actor,
-        "reason": record.reason,
-        "at": _timestamp(record.at),
-        "etag": quoted(record.position.etag),
-    }
-
-
-def _audited(record: AuditRecord) -> Json:
-    return {
-        "at": _timestamp(record.at),
-        "actor": record.actor,
-        "action": record.action,
-        "route": record.route,
-        "revision": record.revision,
-        "reason": record.reason,
-        "request_id": record.request_id,
-        "changes": list(record.changes),
-    }
-
-
-def _replica(report: ReplicaReport) -> Json:
-    return {
-        "id": report.id,
-        "admin": report.admin,
-        "last_seen": _timestamp(report.last_seen),
-        "routes": {name: msgspec.to_builtins(applied) for name, applied in sorted(report.routes.items())},
-    }
-
-
-def _timestamp(seconds: float) -> str:
-    """Write a time since 1970 as RFC 3339 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
