@@ -28,6 +28,7 @@ FLAG: Json = {"type": "boolean"}
 INTEGER: Json = {"type": "integer"}
 COUNT: Json = {"type": "integer", "minimum": 0}
 NUMBER: Json = {"type": "number", "minimum": 0}
+TIME: Json = {"type": "string", "format": "date-time"}
 ANY_OBJECT: Json = {"type": "object"}
 _DATATYPE: Json = {
     "type": "string",
@@ -49,6 +50,10 @@ TENSORS: dict[str, Json] = {
 _DURATION = object_form({"count": COUNT, "ns": COUNT})
 _BATCH_TIMES = ("compute_input", "compute_infer", "compute_output")
 _REQUEST_TIMES = ("success", "fail", "queue", *_BATCH_TIMES, "cache_hit", "cache_miss")
+
+FAULTS = list_form(
+    object_form({"pointer": {"type": "string", "description": "JSON pointer into the body."}, "detail": TEXT})
+)
 
 COMMON: dict[str, Json] = {
     "Error": object_form({"error": {"type": "string", "description": "Who, what was expected, what was got."}}),
