@@ -156,6 +156,34 @@ def test_replicas_that_cannot_start_are_3_and_one_line(repository: Path) -> None
     assert ended.error.startswith(f"gateway: state directory {impossible}: cannot be written")
 
 
+def test_a_state_directory_that_cannot_be_written_is_3_and_says_what_to_do(repository: Path) -> None:
+    impossible = repository / "fraud" / "3" / "model.onnx"
+    ended = serve(
+        repository.parent, str(repository), "--port", "0", "--admin-port", "0", "--state-dir", str(impossible)
+    )
+    assert ended.code == 3
+    assert ended.error.startswith(f"gateway: state directory {impossible}: cannot be written")
+    assert "--state-dir none" in ended.error
+    assert ended.error.count("\n") == 1
+
+
+def test_a_damaged_state_file_is_3_and_is_not_overwritten(repository: Path) -> None:
+    state = repository.parent / "state"
+    state.mkdir()
+    (state / "routes.state").write_text("noise")
+    ended = serve(repository.parent, str(repository), "--port", "0", "--admin-port", "0", "--state-dir", str(state))
+    assert ended.code == 3
+    assert ended.error.startswith(f"gateway: {state / 'routes.state'}: does not begin like a state file")
+    assert (state / "routes.state").read_text() == "noise"
+
+
+def test_a_configured_route_that_cannot_be_read_is_3_and_named(repository: Path) -> None:
+    (repository.parent / "gateway.toml").write_text("[routes.fraud]\nvariants = []\n")
+    ended = serve(repository.parent, str(repository), "--port", "0", "--admin-port", "0")
+    assert ended.code == 3
+    assert "key 'routes.fraud.variants': expected 1 to 100 variants" in ended.error
+
+
 def test_a_repository_that_is_not_there_is_3(tmp_path: Path) -> None:
     ended = serve(tmp_path, "nowhere", "--port", "0", "--admin-port", "0")
     assert ended == (3, "gateway: nowhere: no such directory\n")
