@@ -29,6 +29,7 @@ LATENCY_BUDGET = 0.01
 """Shares that the objectives of rules/slo.yml allow."""
 
 MODEL = ("model", "version")
+FEATURE = (*MODEL, "feature")
 FAILED = ANSWER + ', code=~"5.."'
 
 
@@ -38,7 +39,11 @@ def overview() -> dashboard.Dashboard:
         "gateway-overview",
         "Gateway: Overview",
         "Is the service well, and what needs a look? Everything red leads on to another dashboard or the runbook.",
-        [Section("Now", _now()), Section("What needs a look", _look()), Section("Golden signals", _signals())],
+        [
+            Section("Now", _now()),
+            Section("What needs a look", [*_look(), *_drift()]),
+            Section("Golden signals", _signals()),
+        ],
     )
 
 
@@ -277,19 +282,6 @@ def _signals() -> list[Panel]:
         ),
         timeline(
             Words(
-                title="Drift by version",
-                says="The gravest state of any feature or prediction. Red: open the Drift dashboard at that version.",
-                alert="GatewayDrift",
-            ),
-            Query(
-                f"max by (model, version) (model_version_feature:gateway_drift_state:max{{{SHARED}}})",
-                "{{model}}:{{version}}",
-            ),
-            names=DRIFT_STATES,
-            width=14,
-        ),
-        timeline(
-            Words(
                 title="Replicas and their store",
                 says=(
                     "Whether each replica answers, and reaches Redis. Without Redis predictions go "
@@ -300,6 +292,60 @@ def _signals() -> list[Panel]:
             Query('min by (instance) (up{job="gateway", instance=~"$replica"})', "{{instance}} answers"),
             Query('min by (instance) (gateway_store_up{instance=~"$replica"})', "{{instance}} reaches the store"),
             names=NO_IS_BAD,
+            height=5,
+        ),
+    ]
+
+
+def _drift() -> list[Panel]:
+    moved = f"model_version_feature:gateway_drift_state:max{{{SHARED}}} >= 2"
+    and_moved = f" and on (model, version, feature) {moved}"
+    return [
+        grid(
+            Words(
+                title="Features that moved",
+                says=(
+                    "Features and predictions in watch or drift, with the effects that decide. Broken: share "
+                    "of rows that are null, not finite or of an unseen category. Empty is good."
+                ),
+                alert="GatewayDrift",
+            ),
+            Column(title="drift", expression=moved, unit="none", names=DRIFT_STATES),
+            Column(
+                title="moved (KS)",
+                expression=worst("gateway_drift_score", SHARED + ', statistic="ks"', FEATURE) + and_moved,
+                unit="percentunit",
+                steps=[(0.10, RED)],
+            ),
+            Column(
+                title="moved (total variation)",
+                expression=worst("gateway_drift_score", SHARED + ', statistic="tvd"', FEATURE) + and_moved,
+                unit="percentunit",
+            ),
+            Column(
+                title="broken",
+                expression=worst("gateway_feature_quality_ratio", SHARED + ', check=~"null|non_finite|unseen"', FEATURE)
+                + and_moved,
+                unit="percentunit",
+                steps=[(0.05, RED)],
+            ),
+            rows=FEATURE,
+            sort="drift",
+            opens={"feature": ("gateway-drift", FEATURE)},
+            width=14,
+            height=8,
+        ),
+        timeline(
+            Words(
+                title="Drift by version",
+                says="The gravest state of any feature or prediction. Red: open the Drift dashboard at that version.",
+                alert="GatewayDrift",
+            ),
+            Query(
+                f"max by (model, version) (model_version_feature:gateway_drift_state:max{{{SHARED}}})",
+                "{{model}}:{{version}}",
+            ),
+            names=DRIFT_STATES,
             width=10,
         ),
     ]

@@ -197,5 +197,6 @@ def test_thresholds_of_the_drift_dashboard_are_those_that_decide() -> None:
     text = (FOLDER / "drift.py").read_text()
     for floor in (decision.KS_FLOOR, decision.TVD_FLOOR, decision.W1_FLOOR):
         assert f"steps=[({floor:.2f}, RED)]" in text
+    assert f"steps=[({decision.KS_FLOOR:.2f}, RED)]" in (FOLDER / "overview.py").read_text()
     assert f"steps=[({decision.MIN_ROWS}, ORANGE)]" in text
     assert f"steps=[({decision.FALSE_DISCOVERY_RATE}, ORANGE)]" in text
