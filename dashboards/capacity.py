@@ -120,9 +120,9 @@ def _batches() -> list[Panel]:
             Words(
                 title="Why runs began",
                 says=(
-                    "drained: took all that waited. full: max_rows. delay: waited for company. "
-                    "shape, single: cannot share. isolated: ran again alone after a failure. Mostly "
-                    "full: at capacity."
+                    "drained: took all that waited. full, preferred: a whole batch. delay: waited for company. "
+                    "shape, oversize, single: cannot share. isolated: ran again alone after a failure. "
+                    "shadow: in spare time. Mostly full: at capacity."
                 ),
                 alert="GatewayQueueNearlyFull",
             ),

@@ -339,7 +339,10 @@ def _pipeline() -> list[Panel]:
         lines(
             Words(
                 title="Rows dropped",
-                says="By reason. Callers notice nothing; the windows are smaller than the traffic.",
+                says=(
+                    "pending_full: counting cannot keep up. buffer_full, store_lost: the store was away for too long. "
+                    "uncountable: not what the reference expects. Callers notice nothing."
+                ),
                 alert="GatewayMonitoringRowsDropped",
             ),
             Query(rate("gateway_monitoring_dropped_rows_total", REPLICA, ["reason"]), "{{reason}}"),

@@ -215,9 +215,9 @@ def _shadows() -> list[Panel]:
             Words(
                 title="Dropped",
                 says=(
-                    "Requests that a shadow did not see, by reason: it runs in spare time only. "
-                    "Many: the agreement rests on a quiet part of the traffic; give it room before "
-                    "you trust it."
+                    "Requests that a shadow did not see. queue_full, too_old: it runs in spare time, and there was "
+                    "little. not_ready, incompatible: it cannot take them. Many: the agreement rests on a quiet part "
+                    "of the traffic; give it room before you trust it."
                 ),
                 alert="GatewayShadowDisagrees",
             ),
