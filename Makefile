@@ -34,7 +34,7 @@ endif
 
 help: ## List the targets
 	@while IFS= read -r line; do case "$$line" in \
-		[a-z]*": "*"## "*) printf '  make %-11s %s\n' "$${line%%:*}" "$${line#*## }";; \
+		[a-z]*": "*"## "*) printf '  make %-12s %s\n' "$${line%%:*}" "$${line#*## }";; \
 	esac; done < Makefile
 
 serve: $(RUNTIME_VENV)/serve.stamp ## Serve the models in models/ (ARGS='--port 9000', EXTRA=gpu)

@@ -389,17 +389,21 @@ class DataPlane:
 
     def _answers(self, target: Target, code: int) -> CounterCell:
         labels = (target.route, target.variant, target.key.model, str(target.key.version), str(code))
-        cell = target.answers[code] = self._metrics.counter("requests_total", *labels)
+        shown = not target.route or self._is_in_force(target)
+        cell = target.answers[code] = self._metrics.counter("requests_total", *labels) if shown else CounterCell()
         return cell
 
     def _attempts(self, target: Target, code: int) -> CounterCell:
-        pinned = not target.route
+        labels = (target.route, target.variant, str(code))
         cell = target.attempts[code] = (
-            CounterCell()
-            if pinned
-            else self._metrics.counter("variant_attempts_total", target.route, target.variant, str(code))
+            self._metrics.counter("variant_attempts_total", *labels) if self._is_in_force(target) else CounterCell()
         )
         return cell
+
+    def _is_in_force(self, target: Target) -> bool:
+        """Tell whether a variant has series: those of a route that is gone do not come back with its last answers."""
+        published = self._routes.get(target.route)
+        return published is not None and target.variant in published.route.weights_bp
 
     def _route_endpoint(self, published: PublishedRoute) -> Endpoint | None:
         name = published.route.name

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import msgspec
 import numpy as np
 
+from gateway.inference.model_config import Outputs
 from gateway.inference.registry import ServedVersion
 from gateway.inference.signature import Signature
 from gateway.messages import Array, ModelVersion, Tensors, TensorSpec
@@ -22,8 +23,8 @@ from gateway.telemetry.metrics import CounterCell, Metrics
 
 DropReason = Literal["queue_full", "too_old", "not_ready", "incompatible", "stopping"]
 
-MAX_REQUESTS = 1024
-MAX_ROWS = 16_384
+MAX_REQUESTS = 512
+MAX_ROWS = 8192
 MAX_BYTES = 64 * 1024 * 1024
 MAX_AGE_S = 30.0
 """What has waited longer is no news any more: the server had no spare time for so long."""
@@ -181,7 +182,15 @@ class ShadowLane:
 
     def compare(self, offered: Offered, outputs: Tensors) -> Comparison:
         """Compare a shadow's answer with the caller's."""
-        return compare_outputs(offered.outputs, outputs, tolerance=self.shadow.tolerance, rows=offered.rows)
+        named = self.served.loaded.config.outputs if self.served is not None else Outputs()
+        return compare_outputs(
+            offered.outputs,
+            outputs,
+            tolerance=self.shadow.tolerance,
+            rows=offered.rows,
+            label=named.label or None,
+            score=named.score or None,
+        )
 
     def count(self, comparison: Comparison, offered: Offered, run_s: float | None) -> None:
         """Count one comparison.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gateway.inference.batcher import INLINE_LIMIT_S
+from gateway.inference.model_config import Outputs
 from gateway.inference.session import RunStop
 from gateway.inference.signature import Signature, tensor_spec
 from gateway.messages import Array, ModelVersion, Tensors
@@ -124,6 +125,34 @@ async def test_only_the_outputs_that_the_caller_asked_for_are_run(plane: SplitPl
     assert [run.outputs for run in session.runs] == [("z",)]
 
 
+class TwoScores(StubSession):
+    """Answers two outputs of two columns; the second one tips over for the `tipped`."""
+
+    def __init__(self, *, tipped: bool = False) -> None:
+        super().__init__()
+        outputs = [tensor_spec(name, "tensor(float)", ("rows", 2), role="output") for name in ("first", "second")]
+        self.signature = Signature.of([tensor_spec("x", "tensor(float)", ("rows", 1), role="input")], outputs)
+        self._second = [1.0, 0.0] if tipped else [0.0, 1.0]
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: RunStop | None = None) -> list[Array]:
+        """Compute `outputs`."""
+        rows = len(inputs["x"])
+        scores = {"first": [[0.0, 1.0]] * rows, "second": [self._second] * rows}
+        return [np.array(scores[name], np.float32) for name in outputs or ("first", "second")]
+
+
+@pytest.mark.parametrize(
+    ("named", "flips"), [(Outputs(), 0), (Outputs(score="second"), 3), (Outputs(label="second"), 3)]
+)
+async def test_the_predicted_class_is_where_model_toml_says(plane: SplitPlane, named: Outputs, flips: int) -> None:
+    plane.serve(1, TwoScores(), run_s=QUICK_S)
+    plane.serve(3, TwoScores(tipped=True), run_s=QUICK_S, outputs=named)
+    plane.publish(route_of(10_000, shadows=(shadow(),)))
+    await plane.ask(1, 2, 3)
+    assert (await until_compared(plane, 1))["mismatch"] == 1
+    assert agreement(plane).summary["class_flips"] == flips
+
+
 async def test_the_rows_a_shadow_answered_are_observed_as_a_shadows(plane: SplitPlane) -> None:
     recorder = Recorder()
     plane.dataplane.observer = plane.shadowing.observer = recorder
@@ -206,6 +235,7 @@ async def test_no_run_starts_while_a_caller_waits(plane: SplitPlane) -> None:
     for _ in range(50):
         await asyncio.sleep(0)
     assert session.runs == []
+    assert plane.shadowing.callers.on_none is not None
     held.may_finish.set()
     await waiting
     assert (await until_compared(plane, 5))["match"] == 5

@@ -62,8 +62,10 @@ def model_configuration(name: str, served: ServedVersion) -> Json:
         "backend": "onnxruntime",
         "version_policy": _version_policy(served),
         "max_batch_size": batching.max_rows if batches else 0,
-        "input": [_config_tensor(spec, triton.inputs, batches=batches) for spec in signature.inputs],
-        "output": [_config_tensor(spec, triton.outputs, batches=batches, is_input=False) for spec in signature.outputs],
+        "input": [_config_tensor(spec, triton.declared_inputs, batches=batches) for spec in signature.inputs],
+        "output": [
+            _config_tensor(spec, triton.declared_outputs, batches=batches, is_input=False) for spec in signature.outputs
+        ],
         "instance_group": [
             {
                 "name": name,

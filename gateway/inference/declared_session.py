@@ -67,11 +67,13 @@ def declared_session(session: Session, config: TritonModelConfig) -> Session:
     Raises: InvalidModel: the configuration does not fit the file, naming the tensor and both shapes.
     """
     signature = session.signature
-    undeclared = [spec.name for spec in signature.inputs if spec.name not in {tensor.name for tensor in config.inputs}]
-    if config.inputs and undeclared:
+    undeclared = [
+        spec.name for spec in signature.inputs if spec.name not in {tensor.name for tensor in config.declared_inputs}
+    ]
+    if config.declared_inputs and undeclared:
         raise InvalidModel(f"config.pbtxt: input '{undeclared[0]}' of the file is not declared")
-    inputs, fed = _declare("input", signature.inputs, config.inputs, config)
-    outputs, given = _declare("output", signature.outputs, config.outputs, config)
+    inputs, fed = _declare("input", signature.inputs, config.declared_inputs, config)
+    outputs, given = _declare("output", signature.outputs, config.declared_outputs, config)
     seen = Signature.of(inputs, outputs)
     if not fed and not given and seen == signature:
         return session

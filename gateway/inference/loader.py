@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.errors import GatewayError, InvalidInput, InvalidModel, LoadFailed
+from gateway.errors import GatewayError, InvalidInput, InvalidModel, LoadFailed, unknown_name
 from gateway.inference.declared_session import declared_session
 from gateway.inference.execution import Joined
 from gateway.inference.manifest import Golden, GoldenCase, Manifest
@@ -102,6 +102,7 @@ def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) ->
         sessions = [declared_session(session, triton) for session in sessions]
     session = sessions[0]
     declared = session.signature
+    _check_outputs(declared, config)
     golden = golden_inputs(declared, files.golden) if files.golden else []
     if files.golden:
         run_golden(session, files.golden, golden)
@@ -166,6 +167,16 @@ def _compare_golden(case: GoldenCase, name: str, got: Array, wanted: Array, wher
         equal = bool(np.allclose(got, wanted, rtol=case.tolerance, atol=case.tolerance, equal_nan=True))
     if not equal:
         raise InvalidModel(f"{where}: output '{name}' differs by more than {case.tolerance}")
+
+
+def _check_outputs(signature: Signature, config: ModelConfig) -> None:
+    """See that the outputs named in model.toml exist: a setting without effect would not be noticed.
+
+    Raises: InvalidModel: one does not.
+    """
+    for key, name in (("score", config.outputs.score), ("label", config.outputs.label)):
+        if name and name not in signature.output_by_name:
+            raise InvalidModel(unknown_name(f"model.toml: key 'outputs.{key}'", name, signature.output_by_name))
 
 
 def decide_sharing(session: Session, batching: Batching, *, sample: Inputs | None) -> Sharing:

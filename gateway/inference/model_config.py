@@ -71,6 +71,18 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     session_options: dict[str, Option] = {}
 
 
+class Outputs(msgspec.Struct, frozen=True, kw_only=True):
+    """Which outputs hold the predicted class, for comparing answers; "" finds them by datatype and shape.
+
+    Attributes:
+        score: Its highest column is the class.
+        label: The class itself; it goes before the score.
+    """
+
+    score: str = ""
+    label: str = ""
+
+
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One model's settings."""
 
@@ -78,6 +90,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     batching: Batching = Batching()
     execution: Execution = Execution()
     monitoring: MonitoringOptions = MonitoringOptions()
+    outputs: Outputs = Outputs()
 
     def selects(self, available: Iterable[int]) -> set[int]:
         """Return which of the available versions are to be loaded."""
@@ -118,6 +131,6 @@ def _laid_over(base: StructT, given: msgspec.Struct, table: Table) -> StructT:
     changes: dict[str, object] = {}
     for key, value in table.items():
         below, above = getattr(base, key), getattr(given, key)
-        is_section = isinstance(value, dict) and isinstance(below, Batching | Execution | MonitoringOptions)
+        is_section = isinstance(value, dict) and isinstance(below, Batching | Execution | MonitoringOptions | Outputs)
         changes[key] = _laid_over(below, above, value) if is_section else above
     return msgspec.structs.replace(base, **changes)

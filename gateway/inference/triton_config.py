@@ -71,7 +71,7 @@ class TritonModelConfig(ModelConfig, frozen=True, kw_only=True):
 
     Attributes:
         batches: Whether the tensors have rows before their dims; None where nothing was said of it.
-        inputs, outputs: None at all where the file is to speak for itself.
+        declared_inputs, declared_outputs: None at all where the file is to speak for itself.
         model_file: In the version's directory.
         ignored: Fields without effect.
         written: The execution that config.pbtxt asks for by itself.
@@ -79,8 +79,8 @@ class TritonModelConfig(ModelConfig, frozen=True, kw_only=True):
     """
 
     batches: bool | None = None
-    inputs: tuple[DeclaredTensor, ...] = ()
-    outputs: tuple[DeclaredTensor, ...] = ()
+    declared_inputs: tuple[DeclaredTensor, ...] = ()
+    declared_outputs: tuple[DeclaredTensor, ...] = ()
     warmup: tuple[WarmupSample, ...] = ()
     model_file: str = MODEL_FILE
     ignored: tuple[IgnoredSetting, ...] = ()
@@ -108,8 +108,8 @@ def parse_triton_config(text: bytes, *, model: str, where: str) -> TritonModelCo
         batching=_batching(fields, ignored, batches=batches, where=where),
         execution=execution,
         batches=batches,
-        inputs=tuple(map(_declared, fields.input)),
-        outputs=tuple(map(_declared, fields.output)),
+        declared_inputs=tuple(map(_declared, fields.input)),
+        declared_outputs=tuple(map(_declared, fields.output)),
         warmup=tuple(_sample(index, sample, fields, where) for index, sample in enumerate(fields.model_warmup)),
         model_file=_model_file(fields, where),
         ignored=tuple(ignored),

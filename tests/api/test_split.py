@@ -144,6 +144,7 @@ async def test_a_request_keeps_the_revision_that_it_arrived_under(plane: SplitPl
     assert (answer.status, who(answer)) == (200, ("c", "sticky", "fraud:3"))
     assert answer.headers["x-gateway-revision"] == "1"
     await draining
+    assert 'route="fraud"' not in plane.metrics.exposition().decode()
 
 
 # --- who stands in -----------------------------------------------------------------------------------
@@ -235,6 +236,9 @@ async def test_there_is_no_second_try_once_the_deadline_has_passed(plane: SplitP
 async def test_where_the_first_variant_is_not_ready_its_share_is_refused_and_others_answer(plane: SplitPlane) -> None:
     """An open breaker would then serve nobody, so it does not count."""
     plane.publish(route_of(5000, 5000))
+    for _ in range(5):
+        await plane.ask(CRASHES, headers={"x-gateway-variant": "b"})
+    assert plane.counted("variant_breaker_open", variant="b") == 1
     plane.withdraw(1)
     answers = [await plane.ask(1, headers={KEY_HEADER: f"k{number}"}) for number in range(40)]
     assert {(answer.status, who(answer)[0]) for answer in answers} == {(200, "b"), (503, "stable")}
@@ -364,8 +368,12 @@ async def test_only_what_the_split_decided_is_in_the_balance(plane: SplitPlane) 
     assert (sum(balance.sticky), sum(balance.random)) == (40, 40)
     assert plane.counted("sample_ratio_mismatch", route="fraud") == 0
     plane.serve(2, Failing(), run_s=QUICK_S)
-    for number in range(400):
-        await plane.ask(1, headers={KEY_HEADER: f"later-{number}"})
+    later = [await plane.ask(1, headers={KEY_HEADER: f"later-{number}"}) for number in range(400)]
+    stable = sum(who(answer)[1] == "sticky" for answer in later)
+    assert 140 < stable < 260
+    balance = plane.dataplane.status("fraud", plane.now()).balance
+    assert balance is not None
+    assert sum(balance.sticky) == 40 + stable
     assert plane.counted("sample_ratio_mismatch", route="fraud") == 1
     plane.publish(route_of(5000, 5000))
     assert plane.counted("sample_ratio_mismatch", route="fraud") == 0

@@ -15,7 +15,7 @@ import numpy as np
 
 from gateway.errors import InferenceFailed, InvalidInput
 from gateway.inference.loader import LoadedVersion, Sharing
-from gateway.inference.model_config import Batching, ModelConfig
+from gateway.inference.model_config import Batching, ModelConfig, Outputs
 from gateway.inference.run_time import RunTime
 from gateway.inference.session import RunStop, Session
 from gateway.inference.signature import Signature, tensor_spec
@@ -85,6 +85,7 @@ class Settings(TypedDict, total=False):
     max_queue_rows: int
     max_queue_delay_ms: float
     queue_timeout_ms: float
+    outputs: Outputs
 
 
 def column(*values: float) -> dict[str, Array]:
@@ -101,6 +102,7 @@ def loaded_version(
     max_queue_rows: int = 64,
     max_queue_delay_ms: float = 0.0,
     queue_timeout_ms: float = 0.0,
+    outputs: Outputs = Outputs(),  # noqa: B008 - frozen
 ) -> LoadedVersion:
     """Return a version of these sessions.
 
@@ -120,7 +122,7 @@ def loaded_version(
         key=key,
         sha256="",
         manifest=None,
-        config=ModelConfig(batching=batching),
+        config=ModelConfig(batching=batching, outputs=outputs),
         signature=sessions[0].signature.with_free_rows() if sharing.fixed_rows else sessions[0].signature,
         sessions=sessions,
         sharing=sharing,

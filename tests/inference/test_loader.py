@@ -16,7 +16,7 @@ from gateway.errors import InvalidInput, InvalidModel, LoadFailed
 from gateway.inference.execution import run_batch
 from gateway.inference.loader import LoadedVersion, Sharing, decide_sharing, load_version, warm_up
 from gateway.inference.manifest import Golden, GoldenCase, sha256_of
-from gateway.inference.model_config import Batching, Execution, ModelConfig
+from gateway.inference.model_config import Batching, Execution, ModelConfig, Outputs
 from gateway.inference.repository import VersionFiles
 from gateway.inference.session import OnnxSession, RunStop, Session
 from gateway.inference.signature import FREE_ROWS, Signature, tensor_spec
@@ -66,6 +66,13 @@ def test_a_loaded_version_says_what_it_is_and_what_it_cost() -> None:
     assert loaded.load_s > 0
     assert loaded.grown_bytes >= 0
     assert [loaded.run_time.predict(rows) < math.inf for rows in (1, 2, 4, 8, 16, 32, 64)] == [True] * 7
+
+
+@pytest.mark.parametrize("named", [Outputs(score="z"), Outputs(label="z")])
+def test_an_output_that_model_toml_names_must_exist(named: Outputs) -> None:
+    with pytest.raises(LoadFailed, match=r"key 'outputs\.(score|label)': unknown 'z', expected one of y"):
+        load(onnx_models.affine(), config=ModelConfig(outputs=named))
+    assert load(onnx_models.affine(), config=ModelConfig(outputs=Outputs(score="y"))).config.outputs.score == "y"
 
 
 def test_each_instance_is_a_session_of_its_own() -> None:

@@ -12,6 +12,7 @@ from gateway.inference.model_config import (
     Execution,
     Latest,
     ModelConfig,
+    Outputs,
     Provider,
     parse_model_config,
 )
@@ -44,6 +45,9 @@ def test_every_key_is_read() -> None:
         [execution.session_options]
         graph_optimization_level = "ORT_ENABLE_BASIC"
         "session.intra_op.allow_spinning" = 1
+        [outputs]
+        score = "probabilities"
+        label = "label"
         """
     ) == ModelConfig(
         versions=(1, 3),
@@ -57,6 +61,7 @@ def test_every_key_is_read() -> None:
                 "session.intra_op.allow_spinning": 1,
             },
         ),
+        outputs=Outputs(score="probabilities", label="label"),
     )
 
 

@@ -90,11 +90,11 @@ def test_everything_that_is_supported_is_read_and_nothing_of_it_is_named() -> No
         intra_op_threads=2,
         session_options={"graph_optimization_level": "ORT_ENABLE_EXTENDED"},
     )
-    assert config.inputs == (
+    assert config.declared_inputs == (
         DeclaredTensor(name="amount", datatype="FP32", format="FORMAT_NONE", dims=(2, 2), reshape=(4,)),
         DeclaredTensor(name="words", datatype="BYTES", format="FORMAT_NONE", dims=(-1,), reshape=None),
     )
-    assert config.outputs == (
+    assert config.declared_outputs == (
         DeclaredTensor(name="score", datatype="FP64", format="FORMAT_NONE", dims=(1,), reshape=()),
     )
     assert config.warmup == (
@@ -270,7 +270,7 @@ def test_model_toml_wins_where_both_speak() -> None:
     assert (config.batching.max_queue_delay_ms, config.batching.max_rows) == (1, 16)
     assert (config.execution.intra_op_threads, config.execution.instances) == (1, 2)
     assert config.written == read(EVERYTHING).execution
-    assert config.inputs == read(EVERYTHING).inputs
+    assert config.declared_inputs == read(EVERYTHING).declared_inputs
 
 
 def test_model_toml_may_not_contradict_what_it_leaves_standing() -> None:
