@@ -5,6 +5,7 @@ Synchronous; never asks the store and never writes to it, but says what ought to
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -18,6 +19,8 @@ from gateway.routing.published import PublishedRoute
 from gateway.routing.route import Route, automatic_route
 from gateway.store.interface import RouteRegressed
 from gateway.store.records import Action, AppliedRoute, RouteRecord
+
+log = logging.getLogger(__name__)
 
 
 class RoutesInForce:
@@ -62,7 +65,9 @@ class RoutesInForce:
             self._told.pop(name, None)
             self._aborts.pop(name, None)
         else:
-            self._told[name] = Told.of(record)
+            told = self._told.get(name)
+            if told is None or told.record != record:
+                self._told[name] = Told.of(record)
         self._judge(name)
         self._publish(self.served)
 
@@ -221,11 +226,12 @@ class RoutesInForce:
     # --- judging --------------------------------------------------------------------------------------
 
     def _judge(self, name: str) -> None:
+        before, reason_before = self._applied.get(name), self._reasons.pop(name, "")
         applied, reason = self._judged(name)
         if reason:
             self._reasons[name] = reason
-        else:
-            self._reasons.pop(name, None)
+        if self._is_scanned and (applied is not before or reason != reason_before):
+            _log_judgement(name, applied, before, reason)
         if applied is None:
             self._applied.pop(name, None)
             self._served.pop(name, None)
@@ -332,3 +338,16 @@ class RoutesInForce:
         return AppliedRoute(
             revision, applied=applied is not None and applied.position == told.record.position, reason=reason
         )
+
+
+def _log_judgement(name: str, applied: PublishedRoute | None, before: PublishedRoute | None, reason: str) -> None:
+    facts: dict[str, object] = {"route": name}
+    if applied is None:
+        if before is not None:
+            log.info("route_gone", extra=facts)
+        return
+    facts |= {"revision": applied.revision, "epoch": applied.epoch}
+    if applied is not before and applied.epoch != UNSTORED_EPOCH:
+        log.info("route_applied", extra=facts | {"actor": applied.actor})
+    if reason:
+        log.warning("route_not_whole", extra=facts | {"reason": reason})

@@ -381,7 +381,7 @@ async def test_a_rollback_to_a_version_that_is_gone_is_refused(replica: Replica,
 
 
 async def test_a_replica_that_lacks_a_candidate_keeps_its_revision_says_why_and_applies_it_later(
-    replica: Replica, store: MemoryStore, tmp_path: Path
+    replica: Replica, store: MemoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     await put(replica, 100)
     elsewhere = tmp_path / "elsewhere"
@@ -394,6 +394,8 @@ async def test_a_replica_that_lacks_a_candidate_keeps_its_revision_says_why_and_
         assert "m:2 is not READY: the repository has no such version" in report.reason
         assert other.served("m") == {"stable": 100}
         assert other.controlplane.is_ready()
+        (said,) = [vars(record) for record in caplog.records if record.message == "route_not_whole"]
+        assert (said["route"], said["revision"], said["reason"]) == ("m", 2, report.reason)
         add_version(elsewhere, "m", 2, onnx_models.affine())
         await other.until(lambda: other.served("m") == {"stable": 90, "b": 10})
         applied = await other.report("m")
