@@ -9,10 +9,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
-import msgspec
-
+from gateway.call import Call
 from gateway.endpoints import (
     NO_KEY,
     OVERRIDE,
@@ -26,104 +24,19 @@ from gateway.endpoints import (
     route_endpoint,
 )
 from gateway.errors import GatewayError, InferenceFailed, NotReady, Overloaded, UnknownModel
-from gateway.inference.batcher import Answer
 from gateway.inference.registry import Registry, ServedVersion, VersionState
 from gateway.messages import Array, ModelVersion, Timings
-from gateway.routing.balance import BalanceStatus, SampleBalance
-from gateway.routing.breaker import Breaker, BreakerStatus
+from gateway.route_health import RouteHealth, RouteStatus
+from gateway.routing.breaker import Breaker
 from gateway.routing.published import PublishedRoute
-from gateway.routing.route import percent
 from gateway.shadow_lane import ShadowLane
 from gateway.shadowing import Callers, Observer, Shadowing
-from gateway.store.records import Position
-from gateway.telemetry.metrics import CounterCell, Labels, Metrics
+from gateway.telemetry.metrics import CounterCell, Metrics
 
 log = logging.getLogger(__name__)
 
 CANNOT_TAKE = 503
 """Status of an attempt that a variant did not even begin: not READY, its breaker open, or its queue full."""
-
-
-class Decoded(Protocol):
-    """A request in arrays that fits the signature."""
-
-    @property
-    def inputs(self) -> dict[str, Array]:
-        """Its tensors by name."""
-
-    @property
-    def rows(self) -> int:
-        """Size of their first axis."""
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The outputs asked for, all when empty."""
-
-
-class Call:
-    """One request on its way: the variant it was dealt, its place in a queue, its answer.
-
-    Holds a lease on each version that may still answer it, from submit() to finish().
-
-    Attributes:
-        key: The caller's routing key.
-        key_hash: Of the key where it decided, else NO_KEY.
-        deadline: Monotonic seconds.
-        answer: Resolves when the variant is done; cancel it when the client has gone.
-        reserve: The first variant, while it may still have to answer for a candidate.
-        ticket: Of the candidate's breaker.
-    """
-
-    __slots__ = (
-        "answer",
-        "assignment",
-        "began",
-        "deadline",
-        "endpoint",
-        "key",
-        "key_hash",
-        "request",
-        "reserve",
-        "ticket",
-    )
-
-    answer: asyncio.Future[Answer]
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        assignment: Assignment,
-        request: Decoded,
-        *,
-        key: bytes | None,
-        key_hash: int,
-        began: float,
-        deadline: float,
-    ) -> None:
-        self.endpoint = endpoint
-        self.assignment = assignment
-        self.request = request
-        self.key = key
-        self.key_hash = key_hash
-        self.began = began
-        self.deadline = deadline
-        self.reserve: ServedVersion | None = None
-        self.ticket: int | None = None
-
-
-class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How one variant does on this replica; a first variant has no breaker."""
-
-    name: str
-    is_ready: bool
-    breaker: BreakerStatus | None
-
-
-class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a route does on this replica; without a split there is no balance."""
-
-    variants: tuple[VariantStatus, ...]
-    balance: BalanceStatus | None
 
 
 class DataPlane:
@@ -150,26 +63,17 @@ class DataPlane:
         self._routes: dict[str, PublishedRoute] = {}
         self._routed: dict[str, Endpoint] = {}
         self._pinned: dict[ModelVersion, Endpoint] = {}
-        self._breakers: dict[tuple[str, str, ModelVersion], Breaker] = {}
-        self._balances: dict[tuple[str, Position], SampleBalance] = {}
+        self._health = RouteHealth(metrics)
         self.observer: Observer | None = None
         self.routing_key_headers: frozenset[bytes] = frozenset()
-        metrics.gauge("route_revision", self._read_revisions)
-        metrics.gauge("route_weight", self._read_weights)
-        metrics.gauge("variant_breaker_open", self._read_breakers)
-        metrics.gauge("sample_ratio_mismatch", self._read_mismatches)
 
     # --- what names mean -------------------------------------------------------------------------------
 
     def publish(self, routes: Mapping[str, PublishedRoute]) -> None:
         """Swap in the routes in force, and forget what belongs to routes and versions that are gone."""
-        before, self._routes = self._routes, dict(routes)
+        self._routes = dict(routes)
         self._pinned = {key: endpoint for key, endpoint in self._pinned.items() if self._is_current(endpoint)}
-        self._breakers = {key: self._breakers.get(key) or Breaker() for key in _guarded(routes)}
-        self._balances = {
-            key: self._balances.get(key) or SampleBalance(list(published.route.weights_bp.values()))
-            for key, published in (((name, published.position), published) for name, published in routes.items())
-        }
+        self._health.publish(routes)
         if self._shadowing is not None:
             self._shadowing.publish(routes)
         endpoints = {name: self._route_endpoint(published) for name, published in routes.items()}
@@ -177,8 +81,6 @@ class DataPlane:
         self.routing_key_headers = frozenset(
             published.route.routing_key_header.encode() for published in routes.values()
         )
-        for name, variant in _variants(before) - _variants(routes):
-            self._metrics.forget_labels(route=name, variant=variant)
 
     def endpoint(self, name: str, version: int | None) -> Endpoint:
         """Return what a request for `name` means now.
@@ -207,20 +109,7 @@ class DataPlane:
             now: Monotonic seconds.
         Raises: KeyError: no such route is in force.
         """
-        published = self._routes[name]
-        balance = self._balances[name, published.position]
-        return RouteStatus(
-            variants=tuple(
-                VariantStatus(
-                    name=variant.name,
-                    is_ready=self._served(variant.model_version) is not None,
-                    breaker=breaker.status(now) if breaker is not None else None,
-                )
-                for variant in published.route.variants
-                for breaker in (self._breakers.get((name, variant.name, variant.model_version)),)
-            ),
-            balance=balance.status() if len(published.route.variants) > 1 else None,
-        )
+        return self._health.status(name, now, is_ready=lambda key: self._served(key) is not None)
 
     # --- one request -----------------------------------------------------------------------------------
 
@@ -389,21 +278,18 @@ class DataPlane:
 
     def _answers(self, target: Target, code: int) -> CounterCell:
         labels = (target.route, target.variant, target.key.model, str(target.key.version), str(code))
-        shown = not target.route or self._is_in_force(target)
+        shown = not target.route or self._health.is_in_force(target.route, target.variant)
         cell = target.answers[code] = self._metrics.counter("requests_total", *labels) if shown else CounterCell()
         return cell
 
     def _attempts(self, target: Target, code: int) -> CounterCell:
         labels = (target.route, target.variant, str(code))
         cell = target.attempts[code] = (
-            self._metrics.counter("variant_attempts_total", *labels) if self._is_in_force(target) else CounterCell()
+            self._metrics.counter("variant_attempts_total", *labels)
+            if self._health.is_in_force(target.route, target.variant)
+            else CounterCell()
         )
         return cell
-
-    def _is_in_force(self, target: Target) -> bool:
-        """Tell whether a variant has series: those of a route that is gone do not come back with its last answers."""
-        published = self._routes.get(target.route)
-        return published is not None and target.variant in published.route.weights_bp
 
     def _route_endpoint(self, published: PublishedRoute) -> Endpoint | None:
         name = published.route.name
@@ -423,12 +309,12 @@ class DataPlane:
                 key=variant.model_version,
                 model=str(variant.model_version),
                 served=version,
-                breaker=self._breakers.get((name, variant.name, variant.model_version)),
+                breaker=self._health.breaker(name, variant),
                 duration=self._metrics.histogram("request_duration_seconds", name, variant.name),
             )
             for variant, version in zip(published.route.variants, served, strict=True)
         )
-        balance = self._balances[name, published.position]
+        balance = self._health.balance(published)
         return route_endpoint(published, targets, self._lanes(published, targets), balance, self._metrics)
 
     def _lanes(self, published: PublishedRoute, targets: tuple[Target, ...]) -> tuple[ShadowLane, ...]:
@@ -457,34 +343,3 @@ class DataPlane:
             reasons = "; ".join(record.reason for record in waiting if record.reason)
             return NotReady(f"model '{name}' has no READY version: {states}{f' ({reasons})' if reasons else ''}")
         return UnknownModel(f"model '{name}' is unloaded" if records else f"no model or route '{name}'")
-
-    # --- what the metrics read -------------------------------------------------------------------------
-
-    def _read_revisions(self) -> list[tuple[Labels, float]]:
-        return [((name,), float(published.revision)) for name, published in self._routes.items()]
-
-    def _read_weights(self) -> list[tuple[Labels, float]]:
-        return [
-            ((name, variant), float(percent(weight_bp)))
-            for name, published in self._routes.items()
-            for variant, weight_bp in published.route.weights_bp.items()
-        ]
-
-    def _read_breakers(self) -> list[tuple[Labels, float]]:
-        return [((route, variant), float(breaker.is_open)) for (route, variant, _), breaker in self._breakers.items()]
-
-    def _read_mismatches(self) -> list[tuple[Labels, float]]:
-        return [((name,), float(balance.status().is_mismatch)) for (name, _), balance in self._balances.items()]
-
-
-def _guarded(routes: Mapping[str, PublishedRoute]) -> list[tuple[str, str, ModelVersion]]:
-    """List who has a breaker: every variant but the first, for as long as its model version stays."""
-    return [
-        (name, variant.name, variant.model_version)
-        for name, published in routes.items()
-        for variant in published.route.variants[1:]
-    ]
-
-
-def _variants(routes: Mapping[str, PublishedRoute]) -> set[tuple[str, str]]:
-    return {(name, variant) for name, published in routes.items() for variant in published.route.weights_bp}

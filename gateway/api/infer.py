@@ -16,7 +16,8 @@ from gateway.api.auth import DataAccess
 from gateway.api.payload import DecodedRequest, Limits, decode_request
 from gateway.api.problems import CLIENT_CLOSED, REASON, Headers, error_body, extra_headers, status_of
 from gateway.api.v1 import PREDICT, decode_predict, split_verb
-from gateway.dataplane import Call, DataPlane
+from gateway.call import Call
+from gateway.dataplane import DataPlane
 from gateway.endpoints import Assignment, Endpoint
 from gateway.errors import (
     DeadlineExceeded,

@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.api.problems import quoted
 from gateway.api.v2 import Json
-from gateway.dataplane import RouteStatus
+from gateway.route_health import RouteStatus
 from gateway.routing.agreement import WorstRequest
 from gateway.shadow_lane import ShadowAgreement
 from gateway.store.records import AuditRecord, ReplicaReport, RouteRecord

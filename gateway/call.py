@@ -1,0 +1,81 @@
+"""One request on its way through the data plane: what it asks, who was dealt it, and which versions it keeps alive.
+
+Holds values only; `dataplane.py` moves it on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from gateway.endpoints import Assignment, Endpoint
+from gateway.inference.batcher import Answer
+from gateway.inference.registry import ServedVersion
+from gateway.messages import Array
+
+
+class Decoded(Protocol):
+    """A request in arrays that fits the signature."""
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """Its tensors by name."""
+
+    @property
+    def rows(self) -> int:
+        """Size of their first axis."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs asked for, all when empty."""
+
+
+class Call:
+    """One request on its way: the variant it was dealt, its place in a queue, its answer.
+
+    Holds a lease on each version that may still answer it, from submit() to finish().
+
+    Attributes:
+        key: The caller's routing key.
+        key_hash: Of the key where it decided, else NO_KEY.
+        deadline: Monotonic seconds.
+        answer: Resolves when the variant is done; cancel it when the client has gone.
+        reserve: The first variant, while it may still have to answer for a candidate.
+        ticket: Of the candidate's breaker.
+    """
+
+    __slots__ = (
+        "answer",
+        "assignment",
+        "began",
+        "deadline",
+        "endpoint",
+        "key",
+        "key_hash",
+        "request",
+        "reserve",
+        "ticket",
+    )
+
+    answer: asyncio.Future[Answer]
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        assignment: Assignment,
+        request: Decoded,
+        *,
+        key: bytes | None,
+        key_hash: int,
+        began: float,
+        deadline: float,
+    ) -> None:
+        self.endpoint = endpoint
+        self.assignment = assignment
+        self.request = request
+        self.key = key
+        self.key_hash = key_hash
+        self.began = began
+        self.deadline = deadline
+        self.reserve: ServedVersion | None = None
+        self.ticket: int | None = None
