@@ -21,8 +21,8 @@ from tests.console.browser import running_browser
 
 IMAGES = ROOT / "docs" / "images"
 ROUTE, DRIFTING = "breast_cancer", "worst_texture"
-LOAD_S, DRIFT_FROM_S = 400, 60
-WINDOW_S = 5
+LOAD_S, DRIFT_FROM_S = 900, 90
+WINDOW_S = 6
 TOKENS = {"maria": "a-token-for-the-pictures-of-maria", "deploy-bot": "a-token-for-the-pictures-of-the-bot"}
 VIEWS: Mapping[str, tuple[Literal["light", "dark"], tuple[int, int]]] = {
     "light": ("light", (1280, 940)),
@@ -56,7 +56,7 @@ SPLIT = {
 
 
 def main() -> None:
-    """Take every picture; it takes three minutes."""
+    """Take every picture; it takes five minutes."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-pictures-")))
         store = stack.enter_context(redis_server(folder / "redis"))
@@ -82,25 +82,37 @@ async def _take_all(replica: RunningGateway, folder: Path) -> None:
             "--drift",
             f"nulls:penguins/sex@{DRIFT_FROM_S}",
         ]
-        options = ["--duration-s", str(LOAD_S), "--peak-users", "10", "--rate", "10", *drift]
+        options = [
+            "--duration-s",
+            str(LOAD_S),
+            "--peak-users",
+            "10",
+            "--rate",
+            "10",
+            "--models",
+            f"{ROUTE},penguins",
+            *drift,
+        ]
         with locust(replica.data_url, options, folder=folder) as users:
-            await asyncio.sleep(DRIFT_FROM_S - 10)
+            await asyncio.sleep(DRIFT_FROM_S - 15)
+            await _take(pages, "load")
             for page in pages.values():
                 await page.get_by_role("button", name=f"Shift weights: {ROUTE}", exact=True).click()
                 card = page.locator(f"#route-{ROUTE}")
                 await card.get_by_label("challenger weight in percent").fill("25")
                 await card.get_by_label("Reason").fill("p99 and errors as good as stable's")
                 await expect(card).to_contain_text("would move")
-            await _take(pages, "load", at=f"#route-{ROUTE}")
+            await _take(pages, "shift", at=f"#route-{ROUTE}")
             for page in pages.values():
                 await page.locator(f"#route-{ROUTE}").get_by_role("button", name="Cancel", exact=True).click()
-            await asyncio.to_thread(until, lambda: _drifts(replica), within_s=200, what="the drift is seen")
-            await asyncio.sleep(6 * WINDOW_S)
+            await asyncio.to_thread(until, lambda: _drifts(replica), within_s=500, what="the drift is seen")
+            await asyncio.sleep(8 * WINDOW_S)
             for page in pages.values():
                 await page.get_by_role("button", name=f"{ROUTE}:2 drift", exact=True).click()
                 await page.locator(f'[data-cell="{DRIFTING} 0"]').click()
                 await expect(page.locator(".histogram")).to_be_visible()
-            await _take(pages, "drift", at="#drift")
+            await _take({view: page for view, page in pages.items() if view != "phone"}, "drift", at="#drift")
+            await _take({"phone": pages["phone"]}, "drift", at=".drill")
             users.stop()
 
 
@@ -127,6 +139,7 @@ async def _take(pages: Mapping[str, Page], phase: str, *, at: str = "body") -> N
         await page.locator(at).evaluate(
             "node => scrollTo({ top: node.getBoundingClientRect().top + scrollY - 64, behavior: 'instant' })"
         )
+        await page.mouse.move(0, 0)
         await page.evaluate("new Promise(requestAnimationFrame)")
         file = IMAGES / f"console-{phase}-{view}.png"
         await page.screenshot(path=file)

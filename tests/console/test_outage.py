@@ -1,4 +1,4 @@
-"""Owns the promises about a store that is away: said plainly, changes refused, abort works here and stays."""
+"""Owns the promises about a store that is away, or lost a revision: said plainly, and what can be done about it."""
 
 from __future__ import annotations
 
@@ -68,3 +68,20 @@ async def test_without_the_store_changes_are_refused_and_abort_works_here(
         await expect(page.locator("#state")).to_contain_text("StoreUp")
         await expect(card.locator("tbody tr").first).to_contain_text("100 %")
         await expect(page.locator("#audit li").filter(has_text="aborted").first).to_be_visible()
+
+
+async def test_a_store_that_went_backwards_is_shown_until_somebody_adopts_it(
+    browser: Browser, lonely: GatewayProcess, redis: RedisServer
+) -> None:
+    redis.save()
+    shift = f"{lonely.admin_url}/admin/v1/routes/echo/shift"
+    assert ask(shift, "POST", {"weights": {"challenger": 40}}).status == 200
+    redis.restore()
+    async with opened_console(browser, lonely.admin_url, expected=(503,)) as console:
+        card = console.route("echo")
+        await expect(console.page.locator("#attention")).to_contain_text("echo: the store went backwards")
+        await expect(card.locator("tbody tr").nth(1)).to_contain_text("40 %")
+        await card.get_by_role("button", name="Adopt what the store says about echo").click()
+        await expect(card).to_contain_text("Adopted.")
+        await expect(card.locator("tbody tr").nth(1)).to_contain_text("10 %")
+        await expect(console.page.locator("#attention")).not_to_contain_text("went backwards")

@@ -127,3 +127,17 @@ async def test_words_of_others_are_shown_as_words(console: Console, gateway: Gat
     await expect(console.route(route)).to_contain_text(reason)
     await expect(console.page.locator("#audit")).to_contain_text(reason)
     assert await console.page.locator("main img, main b:text-is('bold')").count() == 0
+
+
+async def test_what_the_variants_predict_stands_side_by_side(
+    console: Console, gateway: GatewayProcess, route: str
+) -> None:
+    card = console.route(route)
+    await card.get_by_text("What the variants predict").click()
+    await expect(card.locator(".comparison")).to_contain_text("p-value", timeout=90_000)
+    assert await card.locator(".comparison .histogram, .comparison .categories").count() >= 1
+    await expect(card.locator(".comparison")).to_have_attribute("open", "")
+    await card.get_by_text("What the variants predict").click()
+    await expect(card.locator(".comparison .key")).to_have_count(0)
+    # One is measured after the other: none is under way any more when the gateway is stopped.
+    assert gateway.ask_admin(f"/admin/v1/routes/{route}/comparison").status == 200

@@ -37,6 +37,9 @@ function routes({ metrics, traffic, routes: list }) {
   for (const { labels } of samplesOf(metrics, "gateway_variant_breaker_open").filter(({ value }) => value > 0)) {
     found.push({ level: "bad", text: `${labels.route}: ${labels.variant} keeps failing and is cut off; its callers get the first variant`, href: `#route-${labels.route}` });
   }
+  for (const { labels } of samplesOf(metrics, "gateway_route_store_regressed").filter(({ value }) => value > 0)) {
+    found.push({ level: "bad", text: `${labels.route}: the store went backwards and is not obeyed; nothing can be changed until somebody adopts what it says`, href: `#route-${labels.route}` });
+  }
   for (const { labels } of samplesOf(metrics, "gateway_sample_ratio_mismatch").filter(({ value }) => value > 0)) {
     found.push({ level: "watch", text: `${labels.route}: the variants do not get the shares their weights promise`, href: `#route-${labels.route}` });
   }
@@ -102,7 +105,7 @@ function driftTile({ reports }) {
   if (of("drift")) return { ...tile, level: "bad", value: `${of("drift")} drifting`, detail: of("watch") ? `${of("watch")} to watch` : `of ${plural(judged, "version")} judged` };
   if (of("watch")) return { ...tile, level: "watch", value: `${of("watch")} to watch`, detail: `of ${plural(judged, "version")} judged` };
   if (judged) return { ...tile, level: "good", value: "None", detail: `${plural(judged, "version")} judged` };
-  return { ...tile, level: "unknown", value: "Not judged", detail: "no window with enough rows" };
+  return { ...tile, level: "unknown", value: "Not judged", detail: "too few rows yet" };
 }
 
 function storeTile(view) {

@@ -17,6 +17,7 @@ import { badge, mark, sparkline } from "./shapes.js";
 
 const TICK_MS = 250;
 const LOST_AFTER = 2; // failed readings of /metrics
+const UNCHANGED_S = 60;
 const AUDIT = "admin/v1/audit?limit=50";
 const element = (id) => document.getElementById(id);
 
@@ -40,19 +41,27 @@ function wanted() {
   if (session.isLocked) return paths;
   paths.set("admin/v1/routes", 2);
   if (!feeds.get("admin/v1/routes").status) return paths; // where a token is needed, one refusal says so
-  paths.set("admin/v1/models", 3).set("admin/v1/replicas", 3).set("admin/v1/drift", 3).set(AUDIT, 5);
+  paths.set("admin/v1/models", 5).set("admin/v1/replicas", 3).set("admin/v1/drift", 3).set(AUDIT, 5);
   for (const { name, shadows } of routes() ?? []) {
     if (shadows?.length) paths.set(`admin/v1/routes/${encodeURIComponent(name)}/shadows`, 4);
+    if (desk.isComparing(name)) paths.set(comparisonOf(name), 5);
     if (desk.at(name)?.kind === "history") paths.set(historyOf(name), 4);
   }
   const report = driftDesk.pick(reports());
-  if (report) paths.set(driftDesk.pathOf(report, columns()), 4);
+  if (report) {
+    const path = driftDesk.pathOf(report, columns());
+    paths.set(path, isSameWindow(feeds.get(path).data, report) ? UNCHANGED_S : 2);
+  }
   return paths;
 }
+
+/** Windows with their history are much to read, and change once in a window. */
+const isSameWindow = (known, { window: current }) => known !== null && known.window?.start === current?.start && known.window?.attempt === current?.attempt;
 
 const routes = () => feeds.get("admin/v1/routes").data?.routes ?? null;
 const reports = () => feeds.get("admin/v1/drift").data?.reports ?? null;
 const historyOf = (name) => `admin/v1/routes/${encodeURIComponent(name)}/history`;
+const comparisonOf = (name) => `admin/v1/routes/${encodeURIComponent(name)}/comparison`;
 const columns = () => (window.innerWidth < 560 ? 8 : window.innerWidth < 1000 ? 16 : 30);
 
 function answered(path) {
@@ -99,6 +108,7 @@ function look() {
     audit: feeds.get(AUDIT).data?.records ?? null,
     problems: { routes: feeds.get("admin/v1/routes").problem, models: feeds.get("admin/v1/models").problem, replicas: feeds.get("admin/v1/replicas").problem, drift: feeds.get("admin/v1/drift").problem, audit: feeds.get(AUDIT).problem },
     shadows: (name) => feeds.get(`admin/v1/routes/${encodeURIComponent(name)}/shadows`),
+    comparison: (name) => feeds.get(comparisonOf(name)),
     history: (name) => feeds.get(historyOf(name)),
     driftDetail: (report) => feeds.get(driftDesk.pathOf(report, columns())),
   };

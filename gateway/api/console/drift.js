@@ -37,6 +37,7 @@ export class DriftDesk {
   feature = null;
   cell = null;
   showsAll = false;
+  showsUnjudged = false;
 
   constructor(changed) {
     this.#changed = changed;
@@ -73,16 +74,23 @@ export function driftView(view) {
   if (!reports) return quiet(view.problems.drift, "Asking for the drift reports …");
   if (!reports.length) return h("p", { class: "empty" }, "No version is watched yet. A version needs a reference: ", h("code", {}, "gateway reference MODEL VERSION --data FILE"), ".");
   const report = desk.pick(reports);
-  return [
-    h(
-      "div",
-      { class: "tabs", role: "group", "aria-label": "Model versions that are watched" },
-      sorted(reports).map((entry) =>
-        h("button", { type: "button", key: idOf(entry), "aria-pressed": String(idOf(entry) === idOf(report)), onclick: () => desk.set({ chosen: idOf(entry), feature: null, cell: null, showsAll: false }) }, badge(LEVELS[entry.state], nameOf(entry)), h("span", { class: "faint" }, entry.reason || WORDS[entry.state])),
-      ),
-    ),
-    detail(view, desk, report),
-  ];
+  return [tabs(desk, sorted(reports), report), detail(view, desk, report)];
+}
+
+/** Versions that were judged stand in front; the others come on demand, unless there are no others. */
+function tabs(desk, reports, shown) {
+  const judged = reports.filter(({ state }) => state !== "insufficient");
+  const others = reports.filter(({ state }) => state === "insufficient");
+  const showsOthers = !judged.length || desk.showsUnjudged;
+  const tab = (entry) =>
+    h("button", { type: "button", key: idOf(entry), "aria-pressed": String(entry === shown), onclick: () => desk.set({ chosen: idOf(entry), feature: null, cell: null, showsAll: false }) }, badge(LEVELS[entry.state], nameOf(entry)), h("span", { class: "faint" }, entry.reason || WORDS[entry.state]));
+  return h(
+    "div",
+    { class: "tabs", role: "group", "aria-label": "Model versions that are watched" },
+    judged.map(tab),
+    showsOthers || others.includes(shown) ? others.filter((entry) => showsOthers || entry === shown).map(tab) : null,
+    judged.length && others.length ? h("button", { type: "button", class: "quiet", "aria-expanded": String(showsOthers), onclick: () => desk.set({ showsUnjudged: !desk.showsUnjudged }) }, showsOthers ? "Hide those not judged" : `${count(others.length)} not judged`) : null,
+  );
 }
 
 function detail(view, desk, report) {
@@ -90,7 +98,9 @@ function detail(view, desk, report) {
   if (!data || idOf(data) !== idOf(report)) return quiet(problem, "Reading the windows …");
   if (!data.window) return h("p", { class: "empty" }, data.reason === "no reference" ? ["This version has no reference to be compared with. Make one: ", h("code", {}, `gateway reference ${data.model} ${data.version} --data FILE`), "."] : "No window has been decided yet: the first one is decided a few seconds after its end.");
   const windows = windowsOf(data, view.columns);
-  const features = [...data.features].sort((a, b) => RANK[a.state] - RANK[b.state] || effect(b) - effect(a));
+  // Those that need a look come first, the largest effect on top; the others keep their places from window to window.
+  const weightOf = (feature) => (feature.state === "drift" || feature.state === "watch" ? effect(feature) : 0);
+  const features = [...data.features].sort((a, b) => RANK[a.state] - RANK[b.state] || weightOf(b) - weightOf(a));
   const open = features.find(({ name }) => name === desk.feature);
   return h(
     "div",
@@ -132,7 +142,7 @@ function heatMap(view, desk, windows, features, chosen) {
   const shown = desk.showsAll ? features : features.slice(0, SHOWN_FEATURES);
   const byName = windows.map(({ features: list }) => new Map(list.map((feature) => [feature.name, feature])));
   const ticks = Math.max(1, Math.ceil(windows.length / Math.max(1, Math.floor(view.columns / 4))));
-  const isTick = (index) => (windows.length - 1 - index) % ticks === 0;
+  const isTick = (index) => index > 1 && (windows.length - 1 - index) % ticks === 0;
   const active = desk.cell ?? `${shown[0]?.name} 0`;
   const hasActive = shown.some((feature) => windows.some((_, index) => `${feature.name} ${windows.length - 1 - index}` === active));
   return [
@@ -212,7 +222,7 @@ function drillDown(desk, data, feature) {
   return h(
     "section",
     { class: "card drill", key: feature.name, "aria-labelledby": "drill-heading", onkeydown: (event) => void (event.key === "Escape" && desk.close()) },
-    h("div", { class: "card-head" }, h("h3", { id: "drill-heading", tabindex: "-1", made: (node) => node.focus({ preventScroll: true }) }, feature.name), badge(LEVELS[feature.state], WORDS[feature.state]), h("div", { class: "actions" }, h("button", { type: "button", onclick: () => desk.close() }, "Close"))),
+    h("div", { class: "card-head" }, h("h3", { id: "drill-heading", tabindex: "-1", made: (node) => node.focus() }, feature.name), badge(LEVELS[feature.state], WORDS[feature.state]), h("div", { class: "actions" }, h("button", { type: "button", onclick: () => desk.close() }, "Close"))),
     h("p", { class: "faint" }, `${feature.role === "prediction" ? "Prediction" : "Input"}, ${feature.kind}, ${plural(feature.rows, "usable row")} in the window from ${shortTime(data.window.start)} to ${shortTime(data.window.end)}`),
     feature.reason ? h("p", {}, "Why: ", h("b", {}, feature.reason.replaceAll("_", " "))) : null,
     bins ? [h("p", { class: "key" }, h("span", { class: "swatch current", "aria-hidden": "true" }), "now ", h("span", { class: "swatch reference", "aria-hidden": "true" }), "reference, share of rows per bin"), histogram(bins, { categorical: feature.kind === "categorical" }), binTable(bins)] : h("p", { class: "empty" }, "No counts for this window."),
@@ -229,7 +239,9 @@ export function binsOf({ kind, bins }) {
   };
   const [reference, current] = [share(bins.reference), share(bins.current)];
   const labels = kind === "categorical" ? reference.map((_, index) => (index < (bins.values?.length ?? 0) ? String(bins.values[index]) : "all others")) : reference.map((_, index) => interval(bins.edges ?? [], index));
-  return labels.map((label, index) => ({ label, lower: bins.edges?.[index - 1] ?? null, reference: reference[index], current: current[index] ?? 0 }));
+  const found = labels.map((label, index) => ({ label, lower: bins.edges?.[index - 1] ?? null, reference: reference[index], current: current[index] ?? 0 }));
+  const rest = found.at(-1);
+  return kind === "categorical" && rest.reference === 0 && rest.current === 0 ? found.slice(0, -1) : found;
 }
 
 function interval(edges, index) {

@@ -82,9 +82,11 @@ function assign(node, name, value, before) {
     node[name] = value;
   } else if (name === "checked" || name === "disabled") {
     node[name] = Boolean(value);
+  } else if (value === before) {
+    return; // what a person opened or closed stays so
   } else if (value === null || value === undefined || value === false) {
     node.removeAttribute(name);
-  } else if (value !== before) {
+  } else {
     node.setAttribute(name, value === true ? "" : value);
   }
 }

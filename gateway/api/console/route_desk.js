@@ -12,7 +12,8 @@ export class RouteDesk {
   #api;
   #hooks;
   #open = new Map(); // route -> what is being done
-  #notices = new Map(); // route -> { level, text, errors }
+  #notices = new Map(); // route -> { level, text }
+  #comparing = new Set(); // routes whose predictions are shown
 
   /** hooks: changed(), announce(text), written(route). */
   constructor(api, hooks) {
@@ -26,6 +27,17 @@ export class RouteDesk {
 
   notice(name) {
     return this.#notices.get(name) ?? null;
+  }
+
+  isComparing(name) {
+    return this.#comparing.has(name);
+  }
+
+  compare(name, isOpen) {
+    if (isOpen === this.#comparing.has(name)) return;
+    if (isOpen) this.#comparing.add(name);
+    else this.#comparing.delete(name);
+    this.#hooks.changed();
   }
 
   /** Begin: kind is shift, edit, abort or history. The route is read anew, so that its entity tag is the one of what is shown. */

@@ -4,6 +4,7 @@
 import { h } from "./render.js";
 import { ago, duration, rate, ratio, weight } from "./format.js";
 import { valueOf } from "./metrics.js";
+import { comparisonView } from "./comparison.js";
 import { badge, sparkline, splitBar } from "./shapes.js";
 import { summary } from "./route_desk.js";
 import { quiet } from "./notes.js";
@@ -44,10 +45,12 @@ function card(view, desk, route) {
         opener(desk, work, name, "abort", "Abort", "danger"),
       ),
     ),
+    regression(view, desk, name),
     panel(view, desk, route, work),
     notice(desk, name),
     splitBar(variants),
     variantTable(view, route),
+    variants.length > 1 ? comparisonView(view, route) : null,
     shadows.length ? h("p", { class: "faint line" }, "Shadowed by ", shadows.map((shadow, index) => [index ? ", " : "", h("a", { href: "#shadows" }, shadow.name), ` (${shadow.model}:${shadow.version}, ${weight(shadow.sample)} of requests)`])) : null,
     route.reason ? h("p", { class: "faint line" }, "Last reason: ", h("span", { class: "said" }, route.reason)) : null,
   );
@@ -56,6 +59,12 @@ function card(view, desk, route) {
 function alarms({ metrics }, { name }) {
   const isOff = valueOf(metrics, "gateway_sample_ratio_mismatch", { route: name }) > 0;
   return isOff ? badge("watch", "shares off") : null;
+}
+
+/** The store went backwards: it is not obeyed, and nothing can be changed, until somebody says that it is right. */
+function regression({ metrics }, desk, name) {
+  if (!(valueOf(metrics, "gateway_route_store_regressed", { route: name }) > 0)) return null;
+  return h("p", { class: "notice bad" }, badge("bad", "The store holds an older or another revision than the one in force, so it is not obeyed and nothing can be changed."), " ", h("button", { type: "button", onclick: () => desk.adopt(name) }, "Adopt what the store says", h("span", { class: "unseen" }, ` about ${name}`)));
 }
 
 function variantTable(view, route) {
@@ -118,7 +127,7 @@ function plainRoutes(view, desk, routes, hasSplit) {
 function plainRoute(view, desk, route) {
   const [variant] = route.variants;
   const work = desk.at(route.name);
-  const said = notice(desk, route.name);
+  const said = [regression(view, desk, route.name), notice(desk, route.name)].filter(Boolean);
   return [
     h(
       "tr",
@@ -128,7 +137,7 @@ function plainRoute(view, desk, route) {
       h("td", { class: "wide chart" }, sparkline(view.traffic.series(route.name, variant.name).map((step) => step.rate), { tone: "tone-0" })),
       h("td", { class: "ends" }, h("div", { class: "actions" }, opener(desk, work, route.name, "history", "History"), opener(desk, work, route.name, "edit", "Edit", "wide"))),
     ),
-    work || said ? h("tr", { key: `${route.name} panel` }, h("td", { colspan: 7 }, panel(view, desk, route, work), said)) : null,
+    work || said.length ? h("tr", { key: `${route.name} panel` }, h("td", { colspan: 7 }, panel(view, desk, route, work), said)) : null,
   ];
 }
 

@@ -72,12 +72,12 @@ export function shareBar(parts, label) {
 }
 
 /** Reference and current shares of a feature's bins, side by side. */
-export function histogram(bins, { categorical }) {
-  const top = Math.max(...bins.flatMap(({ reference, current }) => [reference, current]), 0.0001);
-  return categorical ? rows(bins, top) : columns(bins, top);
+export function histogram(bins, { categorical, reference = "reference" }) {
+  const top = Math.max(...bins.flatMap((bin) => [bin.reference, bin.current]), 0.0001);
+  return categorical ? rows(bins, top, reference) : columns(bins, top, reference);
 }
 
-function columns(bins, top) {
+function columns(bins, top, name) {
   const width = 100 / bins.length;
   const tall = (share) => trim((share / top) * 90, 2);
   const ticks = [0.25, 0.5, 0.75].map((share) => Math.round(bins.length * share)).filter((index) => index > 0 && index < bins.length);
@@ -97,7 +97,7 @@ function columns(bins, top) {
           return h(
             "g",
             {},
-            h("title", {}, `${label}: reference ${ratio(reference)}, now ${ratio(current)}`),
+            h("title", {}, `${label}: ${ratio(current)}, ${name} ${ratio(reference)}`),
             h("rect", { class: "hit", x: trim(left, 3), y: 0, width: trim(width, 3), height: 100 }),
             h("rect", { class: "current", x: trim(left + width * 0.12, 3), y: trim(98 - now, 2), width: trim(width * 0.76, 3), height: now }),
             h("path", { class: "reference", d: `M${trim(left + width * 0.04, 3)} ${trim(98 - before, 2)}h${trim(width * 0.92, 3)}` }),
@@ -114,7 +114,7 @@ function columns(bins, top) {
   );
 }
 
-function rows(bins, top) {
+function rows(bins, top, name) {
   return h(
     "ul",
     { class: "categories" },
@@ -129,8 +129,8 @@ function rows(bins, top) {
           h("span", { class: "current", style: { width: `${trim((current / top) * 100, 2)}%` } }),
           h("span", { class: "reference", style: { left: `${trim((reference / top) * 100, 2)}%` } }),
         ),
-        h("span", { class: "number" }, h("span", { class: "unseen" }, "now "), ratio(current)),
-        h("span", { class: "number faint" }, h("span", { class: "unseen" }, "reference "), ratio(reference)),
+        h("span", { class: "number" }, ratio(current)),
+        h("span", { class: "number faint" }, h("span", { class: "unseen" }, `${name} `), ratio(reference)),
       ),
     ),
   );
