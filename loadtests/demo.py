@@ -103,6 +103,7 @@ def on_show(folder: Path, parsed: argparse.Namespace) -> Iterator[Child]:
             print("prometheus is not installed: metrics are on the admin planes only (apt-get install prometheus)")
         options = ["--peak-users", str(parsed.users), "--duration-s", f"{parsed.minutes * 60:g}"]
         options += ["--drift", f"{DRIFT}@{parsed.drift_after_s:g}"]
+        options += ["--max-failure-ratio", "1", "--max-p99-ms", "60000", "--min-rps", "0"]  # nothing to pass here
         load = running.enter_context(locust(served.data_url, options, folder=folder))
         print("\n".join(addresses(served, watched, parsed)), flush=True)
         yield load

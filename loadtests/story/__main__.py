@@ -6,6 +6,7 @@ Needs redis-server and prometheus beside the packages; takes about two minutes a
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -53,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LoadTestFailure as exc:
         print(f"story: {exc}", file=sys.stderr)
         return NOT_STARTED
-    about = f"onnx-gateway {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {parsed.users} users"
+    about = (
+        f"onnx-gateway {__version__}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {parsed.users} users, "
+        f"{os.cpu_count()} processors with a load of {os.getloadavg()[1]:.0f}"
+    )
     report = output / "index.html"
     report.write_text(page(told, title="From a split to an abort", about=about))
     print(f"report: {report}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -50,13 +51,17 @@ class Story:
             ("Split 90/10", "The change is judged first, reaches both replicas, and moves its share.", self.split),
             ("Shadow", "An older version answers beside the callers' variant, compared and unseen.", self.shadow),
             ("Steady traffic", "With real rows nothing drifts, for three windows in a row.", self.steady),
-            ("Drift in one feature", f"A shift of {SHIFTED} raises an alarm for that feature alone.", self.drift),
+            (
+                "Drift in one feature",
+                f"A shift of {SHIFTED} raises an alarm for that input alone, and for the predictions that follow it.",
+                self.drift,
+            ),
             ("The candidate fails", "Its runs fail on a unit error; callers notice nothing.", self.fail),
             ("Abort", "One call, and every answer on both replicas is the stable variant's.", self.abort),
             ("All back", "The alarm clears by itself when the traffic is as it was.", self.recover),
             ("Overload", "A queue that is full says so at once; nobody else notices.", self.overload),
             ("Dashboards and rules", "Each of their selectors matched a series, each panel had a value.", self.look),
-            ("Stop", "Traffic ends without a failed request; the gateway drains.", self.stop),
+            ("Stop", "Traffic ends without one failed request; on SIGTERM the replicas drain.", self.stop),
         ]
         return [Chapter(title=title, promise=promise, tell=tell) for title, promise, tell in told]
 
@@ -88,7 +93,10 @@ class Story:
         took_s = time.monotonic() - began
         route, _ = stage.route()
         hold(CANDIDATE not in {one.version for one in route.variants}, "it takes no traffic by itself", route)
-        return {"command": printed.splitlines()[-1], "READY on both replicas after": f"{took_s:.1f} s"}
+        return {
+            "said by gateway publish": printed.splitlines()[-1].partition(" in ")[0],
+            "READY on both replicas after": f"{took_s:.1f} s",
+        }
 
     def split(self) -> _Figures:
         """Give the candidate a tenth, and hold the observed share to its binomial band."""
@@ -110,7 +118,7 @@ class Story:
         band = 4 * math.sqrt(expected * (1 - expected) * (1 / total + 1 / keys))
         hold(abs(share - expected) <= band, f"the share is within {band:.2%} of {expected:.0%}", f"{share:.2%}")
         return {
-            "would move": f"{judged.moved_percent:g} % of the keys",
+            "would move": f"{judged.moved_percent:g}% of the keys",
             "on both replicas after": f"{reached_s:.2f} s, revision {route.revision}",
             "observed share of the candidate": f"{share:.2%} of {total:.0f} answers",
             "expected": f"{expected:.0%} ± {band:.2%}",
@@ -234,7 +242,7 @@ class Story:
         return {
             "answered after": f"{answered_s * 1000:.0f} ms",
             "on both replicas after": f"{reached_s:.2f} s, revision {route.revision}",
-            "asked afterwards": f"{PROBES} requests over both replicas, all answered by stable",
+            "asked afterwards": f"{PROBES} requests, each on a connection of its own, all answered by stable",
             "history": f"revision {newest.revision} by {newest.actor}: {newest.reason}",
         }
 
@@ -295,7 +303,7 @@ class Story:
         """End the traffic and hold every locust run to not one failed request, then the gateway to a clean end."""
         stage = self._stage
         self._requests += stage.end_traffic()
-        code = stage.gateway.child.stop()
+        code = stage.gateway.child.stop(signal.SIGTERM)
         hold(code == 0, "the gateway ends with exit code 0", code)
         hold("Traceback" not in stage.gateway.child.written(), "its log has no traceback", stage.gateway.child.log)
         return {"requests sent": str(self._requests), "failed": "0", "exit code of the gateway": "0"}

@@ -21,7 +21,7 @@ p { margin: .3rem 0; } .muted { color: var(--muted); }
 .course .failed { background: var(--bad); } .course .reached { background: var(--line); }
 section { border-top: 1px solid var(--line); padding: 1rem 0; }
 .verdict { float: right; font-weight: 600; } .passed { color: var(--good); } .failed { color: var(--bad); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .6rem 0 0; }
+dl { display: grid; grid-template-columns: 17rem 1fr; gap: .1rem 1rem; margin: .6rem 0 0; }
 dt { color: var(--muted); } dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 """
@@ -57,7 +57,7 @@ def _section(number: int, one: Told) -> str:
     figures = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in one.figures.items()
     )
-    times = f"from {one.begun_s:.1f} s, {one.took_s:.1f} s" if one.fault is not None else ""
+    times = f"from second {one.begun_s:.1f}, for {one.took_s:.1f} s" if one.fault is not None else ""
     return (
         f'<section><span class="verdict {one.verdict.rpartition(" ")[2]}">{one.verdict}</span>'
         f"<h2>{number}. {html.escape(one.title)}</h2>\n<p>{html.escape(one.promise)}</p>\n"
