@@ -291,10 +291,22 @@ class Story:
 
     def look(self) -> _Figures:
         """Hold every expression of dashboards and rules against what Prometheus has seen of the story."""
-        seen = check.Prometheus(self._stage.prometheus, minutes=(time.monotonic() - self._began) / 60)
-        missing, empty = check.unmatched(seen), check.empty_panels(seen)
-        hold(not missing, "every selector matches a series", "; ".join(missing))
-        hold(not empty, "every panel has a value", "; ".join(map(str, empty)))
+        missing: list[str] = []
+        empty: list[str] = []
+
+        def is_whole() -> bool:
+            seen = check.Prometheus(self._stage.prometheus, minutes=(time.monotonic() - self._began) / 60)
+            missing[:] = check.unmatched(seen)
+            empty[:] = map(str, check.empty_panels(seen))
+            return not missing and not empty
+
+        # What has just happened is in the next step of a panel's range.
+        until(
+            is_whole,
+            within_s=30,
+            what="a series for every selector, a value for every panel",
+            seen=lambda: f"without a series: {'; '.join(missing)}; without a value: {'; '.join(empty)}",
+        )
         expressions = [*check.dashboard_expressions(), *check.rule_expressions()]
         kinds = Counter(one.kind for one in expressions)
         return {"expressions": ", ".join(f"{count} of {kind}s" for kind, count in kinds.items())}
