@@ -115,7 +115,7 @@ def test_a_killed_replica_takes_only_what_it_was_answering_and_comes_back(family
         assert traffic.refused + newcomers.refused == 0
         assert traffic.callers_left == newcomers.callers_left == 0
         assert len({request_id.partition("-")[0] for request_id in traffic.lost if request_id}) <= 1
-        (ended,) = [line for line in family.gateway.log_records if line["event"] == "replica_ended"][len(pauses) :]
+        ended = [line for line in family.gateway.log_records if line["event"] == "replica_ended"][-1]
         assert (ended["replica"], ended["reason"]) == (replica, "ended by SIGKILL")
         pauses.append(ended["restart_in_s"])
     assert pauses[0] <= 0.5 <= pauses[1] <= 1.0
@@ -131,6 +131,27 @@ def test_a_replica_that_is_told_to_stop_alone_drains_and_comes_back(family: Fami
         traffic.await_answers(200)
     assert traffic.faults == []
     assert traffic.refused == 0
+
+
+def test_a_replica_that_cannot_come_back_is_tried_again_until_it_can(family: Family, repository: Path) -> None:
+    """Only at the very first start does that end everything; the others go on meanwhile."""
+    replica, pid = list(family.processes().items())[1]
+    away = repository.rename(repository.with_name("away"))
+    try:
+        os.kill(pid, signal.SIGKILL)
+
+        def refused() -> bool:
+            ended = [line for line in family.gateway.log_records if line["event"] == "replica_ended"]
+            return bool(ended[-1]["replica"] == replica and ended[-1]["reason"].endswith(": no such directory"))
+
+        eventually(refused, within_s=START_WITHIN_S, what="a refused start")
+        with RawSocket(family.gateway.data_address) as connection:
+            connection.send(QUICK)
+            assert connection.receive().status == 200
+    finally:
+        away.rename(repository)
+    eventually(lambda: family.processes()[replica] != pid, within_s=START_WITHIN_S, what="a new process")
+    assert family.ready() == [200] * REPLICAS
 
 
 def test_sigterm_drains_all_and_no_accepted_request_fails(repository: Path, redis: RedisServer) -> None:
