@@ -77,6 +77,9 @@ def compare_outputs(
     chosen = [name for name in (primary if names is None else names) if name in primary and name in shadow]
     if not chosen:
         return failed_comparison("the two answers have no output in common")
+    if all(_is_identical(primary[name], shadow[name]) for name in chosen):  # the common case costs a tenth of the rest
+        nowhere = _zeros_for([primary[name] for name in chosen], rows)
+        return Comparison(result="match", rows=rows, absolute=nowhere, relative=nowhere)
     reason = ""
     absolute: FloatArray = _NOTHING
     relative: FloatArray = _NOTHING
@@ -101,6 +104,24 @@ def compare_outputs(
         absolute=absolute,
         relative=relative,
     )
+
+
+def _is_identical(first: Array, second: Array) -> bool:
+    """Tell whether two outputs have the same shape and bits; objects have none to speak of."""
+    return (
+        first.dtype == second.dtype
+        and first.dtype != object
+        and first.shape == second.shape
+        and first.tobytes() == second.tobytes()
+    )
+
+
+def _zeros_for(outputs: Sequence[Array], rows: int) -> FloatArray:
+    """Return the differences of answers without any: one for each row, none where nothing is of floating point."""
+    floats = [output for output in outputs if _is_floating(output)]
+    if not floats:
+        return _NOTHING
+    return np.zeros(rows if any(output.ndim and output.shape[0] == rows for output in floats) else 1)
 
 
 def _float_differences(first: Array, second: Array, tolerance: float, rows: int) -> tuple[FloatArray, FloatArray, bool]:

@@ -166,3 +166,14 @@ def test_the_verdict_is_numpys_and_the_same_in_both_directions(pair: tuple[Array
     assert one_way.result == other_way.result
     assert np.array_equal(one_way.absolute, other_way.absolute, equal_nan=True)
     assert one_way.absolute.shape == one_way.relative.shape == (len(first),)
+
+
+@given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)), st.integers(0, 4))
+def test_identical_answers_are_reported_as_if_they_had_been_measured(output: Array, rows: int) -> None:
+    """Equal bits take a short cut; the same numbers of another width do not."""
+    short = compare_outputs({"y": output}, {"y": output.copy()}, tolerance=0, rows=rows)
+    long = compare_outputs({"y": output}, {"y": output.astype(np.float64)}, tolerance=0, rows=rows)
+    assert (short.result, short.reason, short.rows, short.class_flips) == ("match", "", rows, 0)
+    assert (long.result, long.class_flips) == ("match", 0)
+    np.testing.assert_array_equal(short.absolute, long.absolute)
+    np.testing.assert_array_equal(short.relative, long.relative)
