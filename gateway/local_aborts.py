@@ -18,13 +18,27 @@ from gateway.store.state_file import StateFile
 log = logging.getLogger(__name__)
 
 
+FRESH_S = 600.0
+"""For how long an abort that a restart has interrupted still wins over whatever others decided meanwhile."""
+
+
 class LocalAbort(msgspec.Struct, frozen=True, kw_only=True):
-    """Who aborted a route, and why, while the store could not take it."""
+    """Who aborted a route, and why, while the store could not take it.
+
+    Attributes:
+        at: When, in seconds since 1970.
+        base: Entity tag of the revision that was in force here.
+        yields: Whether the route is left alone if it is another by now: the replica was away for long, and a rollout
+            that goes on elsewhere is not what was aborted.
+    """
 
     actor: str
     reason: str
     request_id: str
     removes_shadows: bool
+    at: float
+    base: str
+    yields: bool = False
 
 
 class KeptAborts:
@@ -39,9 +53,11 @@ class KeptAborts:
         self._saved: dict[str, LocalAbort] = {}
         self._saving = asyncio.Lock()
 
-    async def load(self) -> dict[str, LocalAbort]:
-        """Read back what was kept.
+    async def load(self, *, now: float) -> dict[str, LocalAbort]:
+        """Read back what was kept; what is no longer fresh yields.
 
+        Args:
+            now: Seconds since 1970.
         Raises:
             CannotStart: the file is damaged.
         """
@@ -52,7 +68,10 @@ class KeptAborts:
             self._saved = msgspec.json.decode(body, type=dict[str, LocalAbort])
         except msgspec.DecodeError as exc:
             raise self._file.refused(f"cannot be read ({exc})") from exc
-        return dict(self._saved)
+        return {
+            name: msgspec.structs.replace(abort, yields=abort.yields or now - abort.at > FRESH_S)
+            for name, abort in self._saved.items()
+        }
 
     async def save(self, aborts: Mapping[str, LocalAbort]) -> None:
         """Keep these; a disk that refuses is only told of, since the abort itself works."""

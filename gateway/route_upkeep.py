@@ -60,7 +60,7 @@ class RouteUpkeep:
         Raises:
             CannotStart: the file of the aborts is damaged.
         """
-        self._routes.restore_aborts(await self._aborts.load())
+        self._routes.restore_aborts(await self._aborts.load(now=time.time()))
         self._tasks.append(asyncio.create_task(self._follow(), name="route-feed"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HEARING_S):
@@ -189,6 +189,10 @@ class RouteUpkeep:
                 self._routes.forget_abort(name, abort)
                 return
             current = published_route(record)
+            if abort.yields and current.position.etag != abort.base:
+                log.warning("local_abort_dropped", extra={"route": name, "revision": current.revision})
+                self._routes.forget_abort(name, abort)
+                return
             wanted = apply_abort(current.route, shadows=abort.removes_shadows, reason=abort.reason)
             change = RouteChange(
                 name=name,

@@ -6,6 +6,7 @@ under a name in `routes_in_force.py`, what happens unasked in `route_upkeep.py`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from gateway.errors import (
 )
 from gateway.heard_routes import UNSTORED_EPOCH
 from gateway.inference.registry import Registry
-from gateway.local_aborts import KeptAborts, LocalAbort
+from gateway.local_aborts import KeptAborts
 from gateway.messages import ModelVersion
 from gateway.route_fitness import fitness_faults, is_ready, why_not_ready
 from gateway.route_upkeep import RouteUpkeep
@@ -315,8 +316,14 @@ class RoutePlane:
         try:
             return self._changed(await self._writer.change(name, "abort", plan, by=by))
         except (StoreUnavailable, StoreRegressed, UnreadableRevision):
-            abort = LocalAbort(actor=by.name, reason=by.reason, request_id=by.request_id, removes_shadows=shadows)
-            served = self._routes.abort_here(name, abort)
+            served = self._routes.abort_here(
+                name,
+                actor=by.name,
+                reason=by.reason,
+                request_id=by.request_id,
+                removes_shadows=shadows,
+                now=time.time(),
+            )
             if served is None:
                 raise
             await self._upkeep.keep_aborts()

@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 
-import msgspec
-
 from gateway.heard_routes import UNSTORED_EPOCH, Standing, Told, aborted, automatic_version, unstored_route
 from gateway.inference.registry import Registry, VersionState
 from gateway.local_aborts import LocalAbort
@@ -107,13 +105,24 @@ class RoutesInForce:
             self.is_heard = True
             self._judge_all()
 
-    def abort_here(self, name: str, abort: LocalAbort) -> PublishedRoute | None:
-        """Give everything to the first variant on this replica; None when it serves no such route."""
-        earlier = self._aborts.get(name)
-        if earlier is not None and earlier.removes_shadows and not abort.removes_shadows:
-            abort = msgspec.structs.replace(abort, removes_shadows=True)
-        if name in self._applied:
-            self._aborts[name] = abort
+    def abort_here(
+        self, name: str, *, actor: str, reason: str, request_id: str, removes_shadows: bool, now: float
+    ) -> PublishedRoute | None:
+        """Give everything to the first variant on this replica; None when it serves no such route.
+
+        Args:
+            now: Seconds since 1970.
+        """
+        applied, earlier = self._applied.get(name), self._aborts.get(name)
+        if applied is not None:
+            self._aborts[name] = LocalAbort(
+                actor=actor,
+                reason=reason,
+                request_id=request_id,
+                removes_shadows=removes_shadows or (earlier is not None and earlier.removes_shadows),
+                at=now,
+                base=applied.position.etag,
+            )
             self._judge(name)
             self._publish(self.served)
         return self._served.get(name)

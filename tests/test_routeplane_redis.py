@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TypeVar
 import pytest
 
 from gateway.errors import InvalidRoute, ModelInUse, StoreRegressed, StoreUnavailable, UnknownRoute
+from gateway.local_aborts import FRESH_S, KeptAborts, LocalAbort
 from gateway.routeplane import Actor
 from gateway.routing.published import PublishedRoute
 from gateway.store.records import Position
@@ -318,6 +320,24 @@ async def test_an_abort_survives_a_restart_while_redis_is_away(fleet: Fleet) -> 
         await shift(again, 20)
         assert again.served("m") == {"stable": 80, "b": 20}
         assert (await again.routes.read("m")).revision == 4
+
+
+@pytest.mark.parametrize(
+    ("age_s", "expected"), [(FRESH_S + 60, {"stable": 60, "b": 40}), (FRESH_S - 60, {"stable": 100, "b": 0})]
+)
+async def test_an_old_abort_does_not_stop_what_others_began_since(
+    fleet: Fleet, tmp_path: Path, age_s: float, expected: dict[str, float]
+) -> None:
+    """A replica that was away for long would end a rollout that is none of what was aborted."""
+    other = await fleet.join("b")
+    await put(other, 90, 10)
+    base = other.routes.in_force()["m"].position.etag
+    abort = LocalAbort(actor="ana", reason="", request_id="", removes_shadows=False, at=time.time() - age_s, base=base)
+    await KeptAborts(tmp_path / "states" / "a.aborts").save({"m": abort})
+    newest = await shift(other, 40)
+    back = await fleet.join("a")
+    await back.until(lambda: back.served("m") == expected and back.routes.own_report()["m"].applied)
+    assert back.routes.in_force()["m"].revision == newest.revision + (expected["b"] == 0)
 
 
 async def test_a_replica_that_remembers_nothing_routes_automatically_until_redis_says_otherwise(fleet: Fleet) -> None:
