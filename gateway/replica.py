@@ -17,7 +17,7 @@ import msgspec
 from gateway.acceptor import ConnectionCounts
 from gateway.errors import CannotStart, InvalidSetting
 from gateway.orders import HURRY, Orders, Ready, Refused, Report, encode_report
-from gateway.server import Shared, serve
+from gateway.server import Shared, leave, serve
 from gateway.telemetry.logs import configure_logging
 
 log = logging.getLogger(__name__)
@@ -78,8 +78,8 @@ def main() -> int:
             serve(orders.settings, orders.replica, data_socket, admin_socket, parent, shared=shared)
         except (CannotStart, InvalidSetting) as exc:
             parent.report(Refused(str(exc)))
-            return NOT_STARTED
-    return OK
+            return leave(NOT_STARTED)
+    return leave(OK)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +32,7 @@ from gateway.settings import Settings
 
 Application = Callable[..., Awaitable[None]]
 _SWEEP_INTERVAL_S = 1.0
+_LEAVE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +157,22 @@ def serve(
         runner.run(_serve(settings, replica, data_socket, admin_socket, attendant, shared=shared))
 
 
+def leave(exit_code: int) -> int:
+    """Return the exit code, or end the process with it where threads go on working for nobody.
+
+    A model that is being loaded cannot be asked to leave off, and the interpreter would wait for it, for minutes.
+    """
+    give_up_at = time.monotonic() + _LEAVE_S
+    threads = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    for thread in threads:
+        thread.join(max(0.0, give_up_at - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(exit_code)
+    return exit_code
+
+
 async def _serve(
     settings: Settings,
     replica: ReplicaIdentity,
@@ -189,8 +210,8 @@ async def _serve(
     if shared is None or not shared.is_restarted:
         accept()
     sweeper = asyncio.create_task(_sweep([data, admin]), name="timeouts")
+    started = asyncio.create_task(gateway.start(), name="start")
     try:
-        started = asyncio.create_task(gateway.start(), name="start")
         await asyncio.wait([started, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
         if started.done():
             started.result()
@@ -207,9 +228,14 @@ async def _serve(
             listener.should_exit = True
             if listener in serving:
                 await asyncio.gather(serving[listener], return_exceptions=True)
-        sweeper.cancel()
-        await asyncio.gather(sweeper, return_exceptions=True)
+        await _end(sweeper, started)
         await gateway.stop()
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _sweep(listeners: list[Listener]) -> None:

@@ -55,7 +55,7 @@ def _run(parsed: argparse.Namespace) -> int:
         from gateway.supervisor import supervise
 
         return OK if supervise(settings) else NO
-    from gateway.server import run
+    from gateway.server import leave, run
 
     run(settings)
-    return OK
+    return leave(OK)

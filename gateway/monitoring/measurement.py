@@ -83,7 +83,21 @@ class WindowMeter:
         self._sigma: FloatArray = np.array(
             [feature.sigma if isinstance(feature, NumericFeature) else 0.0 for feature in layout.features]
         )
-        self._laws: list[tuple[AndersonDarlingLaw, Counts]] | None = None
+        self._lawless = _alike(self._reference, layout.numeric)
+        self._laws: list[tuple[AndersonDarlingLaw, Counts]] = []
+
+    def prepare(self) -> bool:
+        """Build one null law that is lacking: a twentieth of a second each, and up to one for every numeric feature.
+
+        To be called until nothing is lacking, so that whoever measures may stop in between; `measure` builds the rest.
+
+        Returns: Whether others are lacking.
+        """
+        if self._lawless:
+            features = self._lawless[-1]
+            self._laws.append((AndersonDarlingLaw(self._reference[features[0]]), features))
+            self._lawless.pop()
+        return bool(self._lawless)
 
     def measure(self, counts: Counts) -> Measurement:
         """Measure one window.
@@ -125,24 +139,24 @@ class WindowMeter:
         return np.where(measurable, p_value, np.nan)
 
     def _ad_p_values(self, ad: FloatArray) -> FloatArray:
-        if self._laws is None:
-            self._laws = _laws(self._reference, self._layout.numeric)
+        while self.prepare():
+            pass
         p_values = np.full(ad.shape, np.nan)
         for law, features in self._laws:
             p_values[features] = law.p_values(ad[features])
         return p_values
 
 
-def _laws(reference: Counts, numeric: BoolArray) -> list[tuple[AndersonDarlingLaw, Counts]]:
-    """Build the null law of every numeric feature, with the features that it holds for.
+def _alike(reference: Counts, numeric: BoolArray) -> list[Counts]:
+    """Part the numeric features into those that have one null law together.
 
-    Continuous features of one data set have the same shares in their quantile bins, so they have one law together.
+    Continuous features of one data set have the same shares in their quantile bins.
     """
     alike: dict[bytes, list[int]] = {}
     for feature in np.flatnonzero(numeric).tolist():
         filled = reference[feature][reference[feature] > 0]
         alike.setdefault(filled.tobytes(), []).append(feature)
-    return [(AndersonDarlingLaw(reference[features[0]]), np.array(features)) for features in alike.values()]
+    return [np.array(features) for features in alike.values()]
 
 
 def _exact_p_value(reference: Counts, current: Counts, *, ordered: bool) -> float:

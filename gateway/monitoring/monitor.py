@@ -25,7 +25,7 @@ from gateway.monitoring.recordings import ROLES, Recordings, Role
 from gateway.monitoring.report import NO_REFERENCE, Report, report_bins, report_version, report_window, rfc3339
 from gateway.monitoring.result import Baseline, WindowResult
 from gateway.monitoring.schedule import FLUSH_INTERVAL_S
-from gateway.monitoring.watch import SeriesWatch
+from gateway.monitoring.watch import SeriesWatch, measure_window
 from gateway.monitoring.webhook import Webhook, change_event
 from gateway.monitoring.yardstick import Yardstick
 from gateway.store.windows import HISTORY_WINDOWS, WindowStore
@@ -235,7 +235,9 @@ class Monitor:
         yardstick = watch.yardstick
         start, end = yardstick.schedule.last_complete(self._wall_clock())
         counts = await self._store.read(watch.series, start, end)
-        result = await self._measure(lambda: judge_window(counts, start, yardstick, attempt=0))
+        result = await measure_window(
+            yardstick, self._measure, lambda: judge_window(counts, start, yardstick, attempt=0)
+        )
         report = report_version(key, role, yardstick, result)
         return report.with_bins(report_bins(yardstick, counts)) if bins else report
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -26,10 +27,24 @@ from gateway.store.windows import HISTORY_WINDOWS, CountSeries, Survey, Traffic,
 
 log = logging.getLogger(__name__)
 
-RunInThread = Callable[[Callable[[], WindowResult]], Awaitable[WindowResult]]
+T = TypeVar("T")
 
 LOOK_INTERVAL_S = 2.0
 IDLE_LOOK_INTERVAL_S = 10.0
+
+
+class RunInThread(Protocol):
+    """Runs work in a thread; what it is given takes milliseconds, so that it can end between two pieces."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
+        """Return what the work returned."""
+
+
+async def measure_window(yardstick: Yardstick, run: RunInThread, judge: Callable[[], WindowResult]) -> WindowResult:
+    """Judge a window on a yardstick in a thread, after what is made once for all windows, piece by piece."""
+    while await run(yardstick.meter.prepare):
+        pass
+    return await run(judge)
 
 
 class News(msgspec.Struct, frozen=True):
@@ -153,7 +168,9 @@ class SeriesWatch:
         counts = await self._store.read(self.series, start, end)
         after = place_before(survey, start)
         head = survey.results.get(start)
-        return await self._run(
+        return await measure_window(
+            self.yardstick,
+            self._run,
             lambda: judge_window(
                 counts,
                 start,
@@ -164,7 +181,7 @@ class SeriesWatch:
                 attempt=head.attempt + 1 if head else 1,
                 calibration=self._calibration,
                 now_s=now_s,
-            )
+            ),
         )
 
     def _look_after(self, now_s: float, *, busy: bool) -> float:

@@ -15,7 +15,17 @@ from tests.e2e.traffic import Traffic, await_queue
 from tests.e2e.wire import RawSocket, infer_path, json_body, read_outputs, request_bytes
 from tests.support import onnx_models
 from tests.support.repositories import add_version, configure
-from tests.support.server import STOP_WITHIN_S, GatewayProcess, HttpAnswer, eventually, running_gateway
+from tests.support.server import (
+    START_WITHIN_S,
+    STOP_WITHIN_S,
+    GatewayProcess,
+    HttpAnswer,
+    ask,
+    eventually,
+    free_port,
+    running_gateway,
+    start_gateway,
+)
 
 LONG_DELAY_S = 60
 QUICK = request_bytes(infer_path("patient"), json_body({"x": np.zeros((1, 1), np.float32)}))
@@ -161,3 +171,40 @@ def test_a_stop_while_models_load_is_not_an_accident(tmp_path: Path) -> None:
         eventually(lambda: server.state("heavy", 2) == "LOADING", what="a load under way")
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
+
+
+@pytest.mark.parametrize("is_serving", [True, False])
+def test_a_stop_waits_for_no_load(tmp_path: Path, *, is_serving: bool) -> None:
+    """Nobody can ask onnxruntime to leave off, and a large model loads for minutes; before ready and afterwards."""
+    long_case = {"inputs": {"x": [[3e8]]}, "outputs": {"y": [[3e8]]}, "tolerance": 1}
+    repository = tmp_path / "models"
+    add_version(repository, "patient", 1, onnx_models.slow_on_demand())
+    if is_serving:
+        with stopping(repository, drain_delay_s=0) as server:
+            add_version(repository, "patient", 2, onnx_models.slow_on_demand(), golden={"cases": [long_case]})
+            eventually(lambda: server.state("patient", 2) == "LOADING", what="a load under way")
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 0
+        return
+    add_version(repository, "patient", 2, onnx_models.slow_on_demand(), golden={"cases": [long_case]})
+    data, admin = free_port(), free_port()
+    places = ["--port", str(data), "--admin-port", str(admin), "--state-dir", "none"]
+    with start_gateway([str(repository), *places], tmp_path, {"GATEWAY_DRAIN_DELAY_S": "0"}) as process:
+        try:
+            eventually(lambda: is_loaded(admin), within_s=START_WITHIN_S, what="the first load")
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=STOP_WITHIN_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
+def is_loaded(admin_port: int) -> bool:
+    """Tell whether a gateway on its way to ready has loaded the first version."""
+    try:
+        answer = ask(f"http://127.0.0.1:{admin_port}/admin/v1/models")
+    except OSError:
+        return False
+    models = answer.json["models"]
+    return bool(models) and [entry["state"] for entry in models[0]["versions"]] == ["READY", "LOADING"]

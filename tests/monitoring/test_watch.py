@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
+import numpy as np
 import pytest
 
 from gateway.monitoring.ledger import Producer
-from gateway.monitoring.result import WindowResult, encode
+from gateway.monitoring.result import encode
 from gateway.monitoring.watch import IDLE_LOOK_INTERVAL_S, LOOK_INTERVAL_S, SeriesWatch
 from gateway.store.memory_windows import MemoryWindowStore
 from gateway.store.windows import CountPacket, Counts, CountSeries, ResultHead, Survey
 from tests.monitoring.replicas import FRAUD, counted, reference_rows, yardstick
+
+T = TypeVar("T")
 
 ROWS = reference_rows(71)
 STICK = yardstick(ROWS)
@@ -45,7 +49,7 @@ async def land(store: MemoryWindowStore, bucket_start_s: int, rows: int = 250) -
     await store.add(SERIES, packet)
 
 
-async def at_once(work: Callable[[], WindowResult]) -> WindowResult:
+async def at_once(work: Callable[[], T]) -> T:
     return work()
 
 
@@ -169,3 +173,30 @@ async def test_a_result_of_other_features_is_passed_over() -> None:
     stranger = SeriesWatch(FRAUD, "primary", other, store, run=at_once)
     await store.put_result(stranger.series, 1_000, subject.current.head, encode(subject.current))
     assert await stranger.history(10) == []
+
+
+async def test_what_a_first_window_takes_can_be_ended_between_two_null_laws() -> None:
+    """Each takes a twentieth of a second, and 256 features may need one each: a gateway that stops waits for one."""
+    pieces = 0
+
+    async def counting(work: Callable[[], T]) -> T:
+        nonlocal pieces
+        pieces += 1
+        return work()
+
+    rows = np.floor(np.exp(reference_rows(72, features=4) * [0.2, 0.4, 0.6, 0.8] + 1))  # no two alike
+    stick = yardstick(rows)
+    store = MemoryWindowStore()
+    series = stick.series(FRAUD, "primary")
+    counts = counted(stick, [rows[:250]])
+    for start in (1_000, 1_005):
+        packet = CountPacket(
+            bucket_start_s=start, producer=PRODUCER.id, sequence=PRODUCER.next_sequence(), after=0, counts=counts
+        )
+        await store.add(series, packet)
+    subject = SeriesWatch(FRAUD, "primary", stick, store, run=counting)
+    await subject.look(1_009.0)
+    first, pieces = pieces, 0
+    assert first > 4
+    await subject.look(1_014.0)
+    assert pieces == 2

@@ -4,23 +4,25 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from gateway.errors import InvalidSetting
 from gateway.monitoring.evaluator import judge_window
-from gateway.monitoring.result import WindowResult
 from gateway.monitoring.watch import News, SeriesWatch
 from gateway.monitoring.webhook import MAX_ATTEMPTS, MAX_QUEUED, CloudEvent, Webhook, change_event, http_post
 from gateway.store.memory_windows import MemoryWindowStore
 from tests.monitoring.replicas import FRAUD, counted, reference_rows, yardstick
 
+T = TypeVar("T")
+
 ROWS = reference_rows(51)
 STICK = yardstick(ROWS)
 
 
-async def never(work: Callable[[], WindowResult]) -> WindowResult:
+async def never(work: Callable[[], T]) -> T:
     raise AssertionError("nothing is measured here")
 
 
