@@ -129,13 +129,18 @@ class ShadowLane:
     # --- the queue -------------------------------------------------------------------------------------
 
     @property
+    def is_full(self) -> bool:
+        """Whether no request, however small, finds room."""
+        return len(self._waiting) >= MAX_REQUESTS
+
+    @property
     def is_waiting(self) -> bool:
         """Whether something could be run."""
         return bool(self._waiting) and not self.is_busy
 
     def put(self, offered: Offered) -> None:
         """Take a request in, or drop it: what waits already is older, and nearer to its run."""
-        full = len(self._waiting) >= MAX_REQUESTS or (
+        full = self.is_full or (
             self._waiting and (self._rows + offered.rows > MAX_ROWS or self._bytes + offered.size_bytes > MAX_BYTES)
         )
         if full:

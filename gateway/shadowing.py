@@ -168,6 +168,8 @@ class Shadowing:
             if not (splitter.is_sampled(index, key) if key else splitter.is_sampled_at(index, random())):
                 continue
             refusal = "stopping" if self._is_stopping else lane.refusal(outputs)
+            if refusal is None and lane.is_full:  # said before anything is made for it
+                refusal = "queue_full"
             if refusal is not None:
                 lane.drop(refusal)
                 continue
