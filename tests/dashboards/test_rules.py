@@ -44,6 +44,18 @@ def test_promtool_test_rules_passes(path: Path) -> None:
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
+@pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
+def test_unit_tests_say_in_which_order_groups_are_evaluated(path: Path) -> None:
+    """Else promtool draws one, and what is recorded stands there in time or not."""
+    case = yaml.safe_load(path.read_text())
+    groups = [
+        group["name"]
+        for name in case["rule_files"]
+        for group in yaml.safe_load((path.parent / name).read_text())["groups"]
+    ]
+    assert len(groups) == 1 or case["group_eval_order"] == groups
+
+
 @pytest.mark.prometheus
 def test_every_query_of_every_panel_is_promql(tmp_path: Path) -> None:
     """As rules, which promtool reads; Grafana would show the error on the panel only."""
