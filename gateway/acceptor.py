@@ -29,8 +29,6 @@ ABSENT = 2**63
 class ConnectionCounts:
     """How many connections each replica has open, in memory that all of them share.
 
-    Counts may be a moment old: a replica writes its own whenever it is woken.
-
     Args:
         descriptor: An open file of at least `size(replicas)` bytes.
     """
@@ -85,7 +83,8 @@ class Acceptor:
         self._opening: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._gave_way = False
-        self._counts.put(number, count())
+        self._is_closed = False
+        self.note()
         self._resume()
 
     def close(self) -> None:
@@ -93,19 +92,26 @@ class Acceptor:
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listening)
+        self._is_closed = True
         self._counts.put(self._number, ABSENT)
 
     async def settle(self) -> None:
         """Wait until everything that was accepted has its protocol."""
         await asyncio.gather(*self._opening, return_exceptions=True)
 
+    def note(self) -> None:
+        """Tell the others how many connections are open, since one was closed."""
+        if not self._is_closed:
+            self._counts.put(self._number, self._open())
+
+    def _open(self) -> int:
+        return self._count() + len(self._opening)
+
     def _resume(self) -> None:
         self._loop.add_reader(self._listening, self._take_one)
 
     def _take_one(self) -> None:
-        count = self._count() + len(self._opening)
-        self._counts.put(self._number, count)
-        if count > self._counts.fewest_beside(self._number) and not self._gave_way:
+        if self._open() > self._counts.fewest_beside(self._number) and not self._gave_way:
             self._gave_way = True
             self._wait(GIVE_WAY_S)
             return
@@ -124,6 +130,7 @@ class Acceptor:
         opening = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
         self._opening.add(opening)
         opening.add_done_callback(self._opening.discard)
+        self.note()
 
     def _wait(self, pause_s: float) -> None:
         self._loop.remove_reader(self._listening)

@@ -92,6 +92,11 @@ class Listener(uvicorn.Server):
         self.servers = []
         self.started = True
 
+    def note_connections(self) -> None:
+        """Tell the replicas that share the socket how many connections this one has."""
+        for acceptor in self._acceptors:
+            acceptor.note()
+
     def _make_protocol(self) -> asyncio.Protocol:
         protocol_class: Any = self.config.http_protocol_class
         protocol: asyncio.Protocol = protocol_class(
@@ -259,10 +264,14 @@ def _listener(gateway: Gateway, app: Application, exchange: Exchange | None) -> 
         limits = gateway.settings.limits
         count_refusal = staticmethod(gateway.exchange.count_refusal)
 
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            listener.note_connections()
+
     BoundProtocol.exchange = exchange
     BoundProtocol.is_draining = staticmethod(is_draining)
     server = gateway.settings.server
-    return Listener(
+    listener = Listener(
         uvicorn.Config(
             app,
             http=BoundProtocol,
@@ -279,6 +288,7 @@ def _listener(gateway: Gateway, app: Application, exchange: Exchange | None) -> 
             backlog=BACKLOG,
         )
     )
+    return listener
 
 
 def _accept_waiting(listening: socket.socket) -> Iterator[socket.socket]:

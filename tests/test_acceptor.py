@@ -40,19 +40,26 @@ class Replica:
     """Keeps every connection it gets."""
 
     def __init__(self, listening: socket.socket, counts: ConnectionCounts, number: int) -> None:
+        self.left = asyncio.Semaphore(0)
         self.taken: list[asyncio.BaseTransport] = []
-        self.arrivals: asyncio.Semaphore = asyncio.Semaphore(0)
+        self.arrivals = asyncio.Semaphore(0)
         self._listening = listening.dup()  # as if it were inherited by a process of its own
         self._listening.setblocking(False)
         self.acceptor = Acceptor(self._listening, self._make_protocol, lambda: len(self.taken), counts, number)
 
     def _make_protocol(self) -> asyncio.Protocol:
-        taken, arrivals = self.taken, self.arrivals
+        replica = self
 
         class Keeper(asyncio.Protocol):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                taken.append(transport)
-                arrivals.release()
+                self.transport = transport
+                replica.taken.append(transport)
+                replica.arrivals.release()
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                replica.taken.remove(self.transport)
+                replica.acceptor.note()
+                replica.left.release()
 
         return Keeper()
 
@@ -100,3 +107,15 @@ async def test_a_replica_that_has_fewer_but_is_busy_keeps_nobody_waiting(
     await connect(listening, [replica], 10)
     assert len(replica.taken) == 10
     replica.close()
+
+
+async def test_a_connection_that_is_closed_counts_no_longer(listening: socket.socket, counts: ConnectionCounts) -> None:
+    replica = Replica(listening, counts, 0)
+    await connect(listening, [replica], 2)
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            await replica.left.acquire()
+    assert counts.fewest_beside(1) == 0
+    replica.close()
+    replica.acceptor.note()
+    assert counts.fewest_beside(1) == ABSENT
