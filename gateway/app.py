@@ -132,10 +132,10 @@ class Gateway:
         self._lag_task = asyncio.create_task(self._measure_lag(), name="event-loop-lag")
         await self._resources.enter_async_context(self._store)
         await self.routeplane.start()
-        await self.controlplane.start()
         if self._redis is not None:
             await self._resources.enter_async_context(self._redis)
-        await self.monitor.start()
+        await self.monitor.start()  # before the first load is done: its version answers while others still load
+        await self.controlplane.start()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)

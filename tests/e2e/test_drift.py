@@ -27,7 +27,16 @@ from gateway.monitoring.reference_builder import build_reference
 from tests.store.redis_server import RedisServer
 from tests.support import onnx_models
 from tests.support.repositories import add_version
-from tests.support.server import QUICK_STOP, GatewayProcess, eventually, running_gateway
+from tests.support.server import (
+    QUICK_STOP,
+    START_WITHIN_S,
+    GatewayProcess,
+    ask,
+    eventually,
+    free_port,
+    running_gateway,
+    start_gateway,
+)
 
 SEED = 5
 COLUMNS = 6
@@ -243,3 +252,33 @@ def test_three_replicas_put_every_row_into_a_window_once_whatever_redis_does(tmp
             assert gateway.metric("gateway_monitoring_rows_total") == caller.answered_rows
             assert gateway.metric("gateway_monitoring_dropped_rows_total") == 0
         assert sum(gateway.metric("gateway_store_flush_errors_total") for gateway in gateways) > 0
+
+
+def test_rows_are_counted_while_another_model_still_loads(tmp_path: Path) -> None:
+    """A version answers as soon as it is READY, and a large neighbour may load for minutes."""
+    rows = reference_rows()
+    repository = write_repository(tmp_path / "models", rows)
+    endless = {"inputs": {"x": [[3e8]]}, "outputs": {"y": [[3e8]]}, "tolerance": 1}
+    add_version(repository, "patient", 1, onnx_models.slow_on_demand(), golden={"cases": [endless]})
+    data, admin = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+    ports = ["--port", data.rpartition(":")[2], "--admin-port", admin.rpartition(":")[2]]
+    with start_gateway([str(repository), *ports, "--state-dir", "none"], tmp_path, {}) as process:
+        try:
+            ready = f"{data}/v2/models/score/ready"
+            eventually(lambda: _status(ready) == 200, within_s=START_WITHIN_S, what="the quick model's answer")
+            tensor = {"name": "x", "shape": [1_000, COLUMNS], "datatype": "FP32", "data": rows[:1_000].ravel().tolist()}
+            for _ in range(20):
+                assert ask(f"{data}/v2/models/score/infer", "POST", {"inputs": [tensor]}).status == 200
+            text = ask(f"{admin}/metrics").body.decode()
+            assert _status(f"{data}/v2/health/ready") == 503
+        finally:
+            process.kill()
+    assert 'gateway_monitoring_rows_total{model="score",version="1"} 20000.0' in text
+    assert 'gateway_monitoring_dropped_rows_total{reason="pending_full"} 0.0' in text
+
+
+def _status(url: str) -> int:
+    try:
+        return ask(url).status
+    except OSError:
+        return 0
