@@ -41,7 +41,7 @@ _MODEL_DAYS = """
     Independent rows, four features of each kind, every day against a fresh reference of 10,000 rows:
     """
 _RATE = """
-    Together {alarms} alarms in {days} model-days; with 95 % confidence the rate is below {upper:.3f} a day, {kept} the
+    Alarms together: {alarms} in {days} model-days. With 95 % confidence the rate is below {upper:.3f} a day, {kept} the
     promised {promised:g}.
     """
 _CORRELATED = """

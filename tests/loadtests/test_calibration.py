@@ -235,7 +235,7 @@ def test_the_page_names_every_cell_outside_the_bound() -> None:
 
 def test_the_page_claims_a_rate_of_alarms_only_where_it_was_shown() -> None:
     found = small_run(rate(0.05))
-    assert "with 95 % confidence the rate is below 0.079 a day, below the promised 0.1." in render(found)
+    assert "With 95 % confidence the rate is below 0.079 a day, below the promised 0.1." in render(found)
     few = [msgspec.structs.replace(found.model_days[0], days=10)]
     assert "not shown to be below the promised 0.1" in render(msgspec.structs.replace(found, model_days=few))
 
