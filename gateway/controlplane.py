@@ -218,6 +218,8 @@ class ControlPlane:
                 await self._scan()
             except LoadFailed as exc:
                 log.warning("repository_unreadable", extra={"reason": str(exc)})
+            except Exception:  # a repository that nobody watches any more would show no new version until a restart
+                log.exception("repository_scan_failed")
 
     async def _scan(self) -> None:
         """Look at the whole repository once, forget what is gone and begin the loads that are due."""

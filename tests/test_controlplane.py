@@ -19,7 +19,7 @@ from gateway.endpoints import Endpoint
 from gateway.errors import LoadFailed, ModelInUse, NotReady, UnknownModel
 from gateway.inference.batcher import Answer
 from gateway.inference.registry import Registry, VersionState
-from gateway.inference.repository import INCOMPLETE_AFTER_S, Repository
+from gateway.inference.repository import INCOMPLETE_AFTER_S, ModelFolder, Repository
 from gateway.messages import Array, ModelVersion
 from gateway.routeplane import RoutePlane
 from gateway.store.memory_store import MemoryStore
@@ -222,6 +222,30 @@ async def test_a_repository_that_cannot_be_read_stops_the_start_but_not_the_serv
     moved.rename(bench.root)
     add_version(bench.root, "m", 2, onnx_models.affine())
     await bench.until_state("m", 2, "READY")
+
+
+async def test_a_fault_of_one_look_does_not_end_the_watch(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    class Stumbling(Repository):
+        stumbles = False
+
+        def scan(self) -> dict[str, ModelFolder]:
+            if self.stumbles:
+                raise RuntimeError("nobody thought of this")
+            return super().scan()
+
+    repository = Stumbling(bench.root)
+    watching = ControlPlane(
+        repository, bench.registry, bench.routeplane, bench.metrics, scan_interval_s=SCAN_INTERVAL_S
+    )
+    await watching.start()
+    try:
+        repository.stumbles = True
+        await bench.until(lambda: "repository_scan_failed" in caplog.messages)
+        repository.stumbles = False
+        add_version(bench.root, "m", 1, onnx_models.affine())
+        await bench.until_state("m", 1, "READY")
+    finally:
+        await watching.stop()
 
 
 async def test_names_that_nobody_could_ask_for_are_said_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
