@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from random import random
 from typing import Literal, Protocol
 
+import numpy as np
+
 from gateway.inference.registry import ServedVersion
 from gateway.inference.signature import Signature
 from gateway.inference.spare_runs import Answer
@@ -31,6 +33,8 @@ RUN_LIMIT_S = 30.0
 LOG_INTERVAL_S = 60.0
 _LARGE_ELEMENTS = 20_000
 """Answers with more values than these are compared off the loop."""
+_SPARED_BYTES = 4096
+"""So much more than its own size a waiting output may keep in memory; it is not worth a copy."""
 
 
 class Observer(Protocol):
@@ -174,6 +178,7 @@ class Shadowing:
                 lane.drop(refusal)
                 continue
             if offered is None:
+                outputs = _by_themselves(outputs)
                 size_bytes = _size_bytes(inputs.values()) + _size_bytes(outputs.values())
                 offered = Offered(
                     inputs,
@@ -300,6 +305,16 @@ def _compared(lane: ShadowLane, offered: Offered, outputs: Tensors) -> Compariso
         return lane.compare(offered, outputs)
     except Exception as exc:  # noqa: BLE001 - a model may answer anything; callers must never notice
         return failed_comparison(f"the answers cannot be compared: {exc}")
+
+
+def _by_themselves(outputs: dict[str, Array]) -> dict[str, Array]:
+    """Cut outputs off the batch of other callers' that they are a small piece of: it would stay in memory with them."""
+    if all(
+        not isinstance(array.base, np.ndarray) or array.base.nbytes - array.nbytes <= _SPARED_BYTES
+        for array in outputs.values()
+    ):
+        return outputs
+    return {name: array.copy() for name, array in outputs.items()}
 
 
 def _size_bytes(arrays: Iterable[Array]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from gateway.inference.batcher import INLINE_LIMIT_S
 from gateway.inference.model_config import Outputs
 from gateway.inference.session import RunStop
 from gateway.inference.signature import Signature, tensor_spec
-from gateway.messages import Array, ModelVersion, Tensors
+from gateway.messages import Array, ModelVersion, Tensors, Timings
 from gateway.routing.route import WHOLE_BP, Shadow
 from gateway.shadow_lane import MAX_AGE_S, MAX_REQUESTS, ShadowAgreement
 from tests.inference.stub_session import CRASHES, StubSession
@@ -164,6 +165,31 @@ async def test_the_rows_a_shadow_answered_are_observed_as_a_shadows(plane: Split
         ("fraud:1", "primary", [7, 8], [14, 16]),
         ("fraud:3", "shadow", [7, 8], [15, 17]),
     ]
+
+
+async def test_what_waits_keeps_no_other_callers_answers_in_memory(plane: SplitPlane) -> None:
+    """A sampled answer may be one row of a batch of many; the bound on bytes would know nothing of the others."""
+    plane.serve(3, run_s=QUICK_S)
+    plane.publish(route_of(10_000, shadows=(shadow(),)))
+    endpoint = plane.dataplane.endpoint("fraud", None)
+    assert endpoint.published is not None
+    batch: Array = np.zeros((64, 1_000), np.float32)
+    forgotten = weakref.ref(batch)
+    plane.shadowing.callers.come()
+    plane.shadowing.offer(
+        endpoint.shadows,
+        endpoint.published,
+        None,
+        inputs={"x": np.ones((1, 1), np.float32)},
+        rows=1,
+        outputs={"y": batch[:1]},
+        timings=Timings(0.0, 0.0),
+        request_id=b"one",
+    )
+    del batch
+    assert endpoint.shadows[0].is_waiting
+    assert forgotten() is None
+    plane.shadowing.callers.leave()
 
 
 async def test_a_refused_request_is_neither_observed_nor_shadowed(plane: SplitPlane) -> None:
