@@ -6,6 +6,7 @@ Two small gateways stand beside it: one behind tokens, one whose Redis is taken 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,13 @@ from playwright.async_api import Browser
 from tests.console.browser import Console, opened_console, running_browser
 from tests.console.callers import Callers
 from tests.support import onnx_models
-from tests.support.repositories import add_version, copy_examples
-from tests.support.server import QUICK_STOP, GatewayProcess, ask, eventually, running_gateway
+from tests.support.repositories import add_version
+from tests.support.server import EXAMPLE_MODELS, QUICK_STOP, GatewayProcess, ask, eventually, running_gateway
 
-ROUTE = "breast_cancer"
-DRIFTING = "worst_texture"
+ROUTE = "penguins"
+FIRST_WINDOWS_MS = 90_000
+"""Until a version is judged for the first time, on a machine that has much else to do."""
+DRIFTING = "body_mass_g"
 WATCHED = """
 [monitoring]
 bucket_s = 1
@@ -46,9 +49,13 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture(scope="package")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """Serve the examples, and a version that cannot be loaded; callers ask the classifier all the time."""
-    repository = copy_examples(tmp_path_factory.mktemp("watched"))
-    add_version(repository, "digits", 2, b"no model")
+    """Serve an example twice, a model whose versions disagree, and one that cannot be loaded; callers ask always."""
+    repository = tmp_path_factory.mktemp("watched")
+    for version in ("1", "2"):
+        shutil.copytree(EXAMPLE_MODELS / ROUTE / "1", repository / ROUTE / version)
+    add_version(repository, "echo", 1, onnx_models.identity())
+    add_version(repository, "echo", 2, onnx_models.affine())
+    add_version(repository, "broken", 1, b"no model")
     config = QUICK_STOP + WATCHED
     with (
         running_gateway(repository, config=config) as process,

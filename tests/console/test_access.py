@@ -30,6 +30,7 @@ async def test_a_wrong_token_is_refused_and_a_right_one_opens_the_page(
         asked = len([url for url in console.requests if "/admin/" in url])
         await expect(page.locator("#pulse")).to_contain_text("live")
         assert len([url for url in console.requests if "/admin/" in url]) == asked, "it asks on without a token"
+        await expect(page.locator("#attention")).not_to_contain_text("Nothing needs a look")  # it cannot know
         await give(console, OPERATOR)
         await expect(dialog).to_be_hidden()
         await expect(console.route("echo")).to_contain_text("echo:2")

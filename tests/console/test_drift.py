@@ -6,11 +6,9 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.browser import Console
-from tests.console.conftest import DRIFTING, ROUTE
+from tests.console.conftest import DRIFTING, FIRST_WINDOWS_MS, ROUTE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.browser]
-
-FIRST_WINDOWS_MS = 90_000
 
 
 async def test_the_map_leads_to_the_distribution_of_the_feature_that_drifts(console: Console) -> None:

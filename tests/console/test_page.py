@@ -9,8 +9,8 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from tests.console.browser import DESKTOP, PHONE, Console, opened_console
-from tests.console.conftest import DRIFTING
-from tests.support.server import GatewayProcess
+from tests.console.conftest import DRIFTING, FIRST_WINDOWS_MS
+from tests.support.server import GatewayProcess, ask
 
 pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.browser]
 
@@ -28,14 +28,32 @@ async def test_the_state_of_everything_is_on_the_page(console: Console, route: s
     state = page.locator("#state")
     for words in ("Ready", "1 FAILED", "Store", "Up", "1 alive"):
         await expect(state).to_contain_text(words)
-    await expect(page.locator("#attention")).to_contain_text("digits:2 failed to load")
-    await expect(page.locator("#models")).to_contain_text("digits:2")
+    await expect(page.locator("#attention")).to_contain_text("broken:1 failed to load")
+    await expect(page.locator("#models")).to_contain_text("broken:1")
     await expect(page.locator("#replicas")).to_contain_text("this one")
     await expect(page.locator("#shadows")).to_contain_text("comparisons agree")
-    for summary in ("Requests that differed most", "Revisions of 5 routes"):
-        await page.get_by_text(summary).click()
+    await page.get_by_text("Revisions of 2 routes").click()
+    await expect(page.locator("#replicas .applied")).to_contain_text("echo")
     rate = page.locator(f"#route-{route} tbody tr").first.locator("td").nth(2)
     await expect(rate).not_to_have_text("0")
+
+
+async def test_a_shadow_that_disagrees_names_the_requests(console: Console, gateway: GatewayProcess) -> None:
+    current = gateway.ask_admin("/admin/v1/routes/echo")
+    document = {
+        "variants": [{"name": "stable", "model": "echo", "version": 2, "weight": 100}],
+        "shadows": [{"name": "before", "model": "echo", "version": 1, "sample": 100}],
+    }
+    place = f"{gateway.admin_url}/admin/v1/routes/echo"
+    assert ask(place, "PUT", document, {"if-match": current.headers["etag"]}).status == 200
+    body = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}
+    assert gateway.ask("/v2/models/echo/infer", "POST", body, {"x-request-id": "one-to-look-at"}).status == 200
+    shadow = console.page.get_by_role("article", name="before")
+    await expect(shadow).to_contain_text("0 % of 1 comparison agrees")
+    await shadow.get_by_text("Requests that differed most (1)").click()
+    row = shadow.get_by_role("row", name="one-to-look-at")
+    await expect(row).to_contain_text("4")  # 2 x 3 + 1 and 3
+    await expect(row).to_be_visible()
 
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", DESKTOP), ("dark", PHONE)], ids=["light", "dark-phone"])
@@ -48,7 +66,7 @@ async def test_the_page_breaks_no_rule_of_accessibility_and_fits(
         await console.button(f"Shift weights: {route}").click()
         await console.route(route).get_by_label("challenger weight in percent").fill("20")
         await expect(console.route(route)).to_contain_text("would move")
-        await page.locator(f'[data-cell="{DRIFTING} 0"]').click()
+        await page.locator(f'[data-cell="{DRIFTING} 0"]').click(timeout=FIRST_WINDOWS_MS)
         await expect(page.get_by_role("heading", name=DRIFTING)).to_be_visible()
         assert await violations(page) == []
         await console.button(f"Abort: {route}").click()

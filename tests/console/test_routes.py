@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.console.browser import Console
+from tests.console.conftest import FIRST_WINDOWS_MS
 from tests.support.server import GatewayProcess
 
 pytestmark = [pytest.mark.asyncio(loop_scope="package"), pytest.mark.browser]
@@ -134,7 +135,7 @@ async def test_what_the_variants_predict_stands_side_by_side(
 ) -> None:
     card = console.route(route)
     await card.get_by_text("What the variants predict").click()
-    await expect(card.locator(".comparison")).to_contain_text("p-value", timeout=90_000)
+    await expect(card.locator(".comparison")).to_contain_text("p-value", timeout=FIRST_WINDOWS_MS)
     assert await card.locator(".comparison .histogram, .comparison .categories").count() >= 1
     await expect(card.locator(".comparison")).to_have_attribute("open", "")
     await card.get_by_text("What the variants predict").click()

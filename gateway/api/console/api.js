@@ -20,7 +20,13 @@ export class Api {
   }
 
   async send(method, path, body, headers = {}) {
-    const request = { method, headers: { accept: "application/json, application/problem+json", ...headers }, cache: "no-store", redirect: "error", signal: AbortSignal.timeout(TIMEOUT_MS) };
+    const request = {
+      method,
+      headers: { accept: "application/json, application/problem+json", ...headers },
+      cache: "no-store",
+      redirect: "error",
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    };
     if (this.#token) request.headers.authorization = `Bearer ${this.#token}`;
     if (body !== undefined) {
       request.body = JSON.stringify(body);
@@ -30,9 +36,15 @@ export class Api {
       const response = await fetch(new URL(path, ROOT), request);
       const text = await response.text();
       const data = parse(text, response.headers.get("content-type") ?? "");
-      return { status: response.status, data, etag: response.headers.get("etag"), problem: response.ok ? null : readProblem(response.status, data) };
+      return {
+        status: response.status,
+        data,
+        etag: response.headers.get("etag"),
+        problem: response.ok ? null : readProblem(response.status, data),
+      };
     } catch (error) {
-      const title = error?.name === "TimeoutError" ? "The gateway did not answer in time" : "The gateway cannot be reached";
+      const title =
+        error?.name === "TimeoutError" ? "The gateway did not answer in time" : "The gateway cannot be reached";
       return { status: 0, data: null, etag: null, problem: { status: 0, title, detail: "", errors: [] } };
     }
   }
@@ -72,9 +84,11 @@ const TITLES = {
 
 /** What a refusal means to the person who asked, in one sentence. */
 export function explain(problem) {
-  if (problem.outcome === "unknown") return "The store gave no answer: whether this was done is not known. Look at the revision before you try again.";
+  if (problem.outcome === "unknown")
+    return "The store gave no answer: whether this was done is not known. Look at the revision before you try again.";
   if (problem.status === 401) return "No token, or none that this gateway knows. Enter one under “Token”.";
   if (problem.status === 403) return `Your token may not do this. ${problem.detail}`.trim();
-  if (problem.status === 412) return "Somebody changed this route meanwhile, so nothing was done. Look at what it is now, then try again.";
+  if (problem.status === 412)
+    return "Somebody changed this route meanwhile, so nothing was done. Look at what it is now, then try again.";
   return problem.detail || problem.title;
 }

@@ -2,7 +2,7 @@
 // Judges nothing: a different prediction may be the better one.
 
 import { h } from "./render.js";
-import { binsOf } from "./drift.js";
+import { binsOf } from "./distribution.js";
 import { count, plural, shortTime, statistic } from "./format.js";
 import { histogram } from "./shapes.js";
 import { quiet } from "./notes.js";
@@ -22,8 +22,18 @@ function body({ data, problem }, route) {
   if (!data) return quiet(problem, "Counting the predictions …");
   if (data.reason) return h("p", { class: "empty" }, `Nothing to compare: ${data.reason}.`);
   return [
-    data.window ? h("p", { class: "faint" }, `From ${shortTime(data.window.start)} to ${shortTime(data.window.end)}, on all replicas.`) : null,
-    h("div", { class: "pair" }, data.predictions.map((prediction) => others(prediction).map((other) => pairOf(prediction, other, route)))),
+    data.window
+      ? h(
+          "p",
+          { class: "faint" },
+          `From ${shortTime(data.window.start)} to ${shortTime(data.window.end)}, on all replicas.`,
+        )
+      : null,
+    h(
+      "div",
+      { class: "pair" },
+      data.predictions.map((prediction) => others(prediction).map((other) => pairOf(prediction, other, route))),
+    ),
   ];
 }
 
@@ -31,15 +41,32 @@ const others = ({ variants }) => variants.slice(1);
 
 function pairOf({ name, kind, edges, values, variants: [first] }, other, route) {
   const tone = route.variants.findIndex((variant) => variant.name === other.variant);
-  const bins = other.rows && first.rows ? binsOf({ kind, bins: { edges, values, reference: first.counts, current: other.counts } }) : null;
+  const bins =
+    other.rows && first.rows
+      ? binsOf({ kind, bins: { edges, values, reference: first.counts, current: other.counts } })
+      : null;
   const measure = kind === "categorical" ? "tvd" : "ks";
   return h(
     "div",
     { key: `${name} ${other.variant}`, class: `tone-${Math.max(0, tone) % 6}` },
     h("h4", {}, name),
-    h("p", { class: "key" }, h("span", { class: "swatch", "aria-hidden": "true" }), `${other.variant}, ${plural(other.rows, "row")} `, h("span", { class: "swatch reference", "aria-hidden": "true" }), `${first.variant}, ${count(first.rows)}`),
+    h(
+      "p",
+      { class: "key" },
+      h("span", { class: "swatch", "aria-hidden": "true" }),
+      `${other.variant}, ${plural(other.rows, "row")} `,
+      h("span", { class: "swatch reference", "aria-hidden": "true" }),
+      `${first.variant}, ${count(first.rows)}`,
+    ),
     bins
-      ? [histogram(bins, { categorical: kind === "categorical", reference: first.variant }), h("p", { class: "faint" }, `${measure.toUpperCase()} ${statistic(other.statistics[measure])}, p-value ${statistic(other.p_value)}`)]
+      ? [
+          histogram(bins, { categorical: kind === "categorical", reference: first.variant }),
+          h(
+            "p",
+            { class: "faint" },
+            `${measure.toUpperCase()} ${statistic(other.statistics[measure])}, p-value ${statistic(other.p_value)}`,
+          ),
+        ]
       : h("p", { class: "empty" }, "No rows of both yet."),
   );
 }

@@ -2,18 +2,18 @@
 // Holds no rule of its own about routes, drift or rates.
 
 import { Api } from "./api.js";
-import { glance, isStoreDown, needsALook } from "./attention.js";
+import { isStoreDown, needsALook } from "./attention.js";
 import { driftView, DriftDesk } from "./drift.js";
 import { Feeds } from "./feeds.js";
-import { duration, plural, rate, ratio } from "./format.js";
-import { auditView, modelsView, replicasView } from "./inventory.js";
-import { parseMetrics, samplesOf, Traffic } from "./metrics.js";
-import { h, patch } from "./render.js";
+import { auditView } from "./audit.js";
+import { attentionView, bannerView, figuresView, kindOf, pulseView, stateView, whereView } from "./head.js";
+import { modelsView, replicasView } from "./inventory.js";
+import { parseMetrics, Traffic } from "./metrics.js";
+import { patch } from "./render.js";
 import { RouteDesk } from "./route_desk.js";
 import { routesView } from "./routes.js";
 import { Session } from "./session.js";
 import { shadowsView } from "./shadows.js";
-import { badge, mark, sparkline } from "./shapes.js";
 
 const TICK_MS = 250;
 const LOST_AFTER = 2; // failed readings of /metrics
@@ -37,7 +37,10 @@ let known = new Set();
 
 /** What is asked, in seconds between two answers. */
 function wanted() {
-  const paths = new Map([["metrics", 2], ["readyz", 2]]);
+  const paths = new Map([
+    ["metrics", 2],
+    ["readyz", 2],
+  ]);
   if (session.isLocked) return paths;
   paths.set("admin/v1/routes", 2);
   if (!feeds.get("admin/v1/routes").status) return paths; // where a token is needed, one refusal says so
@@ -56,7 +59,8 @@ function wanted() {
 }
 
 /** Windows with their history are much to read, and change once in a window. */
-const isSameWindow = (known, { window: current }) => known !== null && known.window?.start === current?.start && known.window?.attempt === current?.attempt;
+const isSameWindow = (known, { window: current }) =>
+  known !== null && known.window?.start === current?.start && known.window?.attempt === current?.attempt;
 
 const routes = () => feeds.get("admin/v1/routes").data?.routes ?? null;
 const reports = () => feeds.get("admin/v1/drift").data?.reports ?? null;
@@ -94,6 +98,9 @@ function look() {
   const view = {
     now: Date.now(),
     here: window.location.host,
+    session,
+    isPaused,
+    isHeard: heardAt > 0,
     metrics,
     traffic,
     desk,
@@ -106,7 +113,13 @@ function look() {
     models: feeds.get("admin/v1/models").data?.models ?? null,
     replicas: feeds.get("admin/v1/replicas").data?.replicas ?? null,
     audit: feeds.get(AUDIT).data?.records ?? null,
-    problems: { routes: feeds.get("admin/v1/routes").problem, models: feeds.get("admin/v1/models").problem, replicas: feeds.get("admin/v1/replicas").problem, drift: feeds.get("admin/v1/drift").problem, audit: feeds.get(AUDIT).problem },
+    problems: {
+      routes: feeds.get("admin/v1/routes").problem,
+      models: feeds.get("admin/v1/models").problem,
+      replicas: feeds.get("admin/v1/replicas").problem,
+      drift: feeds.get("admin/v1/drift").problem,
+      audit: feeds.get(AUDIT).problem,
+    },
     shadows: (name) => feeds.get(`admin/v1/routes/${encodeURIComponent(name)}/shadows`),
     comparison: (name) => feeds.get(comparisonOf(name)),
     history: (name) => feeds.get(historyOf(name)),
@@ -122,7 +135,6 @@ function draw() {
     isDrawing = false;
     const view = look();
     drawHead(view);
-    patch(element("figures"), figures(view));
     patch(element("route-list"), routesView(view));
     patch(element("shadow-list"), shadowsView(view));
     patch(element("drift-view"), driftView(view));
@@ -133,43 +145,18 @@ function draw() {
 }
 
 function drawHead(view) {
-  const version = samplesOf(metrics, "gateway_build_info")[0]?.labels.version;
-  patch(element("where"), h("code", {}, window.location.host), version ? ` ${version}` : "");
-  const [level, text] = isPaused ? ["watch", "paused"] : !view.isReachable ? ["bad", "no answer"] : heardAt ? ["good", "live"] : ["unknown", "connecting"];
-  patch(element("pulse"), badge(level, text));
-  patch(element("banner"), session.isLocked ? h("p", { class: "notice watch" }, badge("watch", "This gateway asks for a token. Metrics and readiness are open, everything else is locked. "), h("button", { type: "button", onclick: () => session.ask() }, "Enter a token")) : null);
-  patch(element("state"), glance(view).map((tile) => h("li", { key: tile.name }, h("a", { class: `tile ${tile.level}`, href: tile.href }, h("span", { class: "label" }, tile.name), h("span", { class: "value" }, mark(tile.level), tile.value), h("span", { class: "detail" }, tile.detail)))));
-  drawAttention(needsALook(view));
-  const bad = needsALook(view).length;
-  document.title = `${bad ? `(${bad}) ` : ""}Console · onnx-gateway`;
-}
-
-function drawAttention(found) {
-  const isKnown = traffic.isReady || session.isLocked;
-  patch(
-    element("attention"),
-    found.length
-      ? h("div", { class: `attention ${found[0].level === "watch" ? "only-watch" : ""}` }, h("h3", {}, "Needs a look"), h("ul", {}, found.map(({ level, text, href }) => h("li", { key: text.replace(/[\d.]+ %/, "") }, mark(level), h("a", { href }, text)))))
-      : isKnown ? h("p", { class: "calm" }, "Nothing needs a look.") : null,
-  );
-  const texts = found.map(({ text }) => text.replace(/[\d.<>]+ %/, "some"));
-  const fresh = texts.filter((text) => !known.has(text));
+  const found = needsALook(view);
+  patch(element("where"), whereView(view));
+  patch(element("pulse"), pulseView(view));
+  patch(element("banner"), bannerView(view));
+  patch(element("state"), stateView(view));
+  patch(element("attention"), attentionView(view, found));
+  patch(element("figures"), figuresView(view));
+  document.title = `${found.length ? `(${found.length}) ` : ""}Console · onnx-gateway`;
+  const kinds = found.map(({ text }) => kindOf(text));
+  const fresh = kinds.filter((kind) => !known.has(kind));
   if (fresh.length) announce(`Needs a look: ${fresh.join(". ")}`);
-  known = new Set(texts);
-}
-
-function figures(view) {
-  const recent = traffic.over(10);
-  const series = traffic.series();
-  const waiting = samplesOf(metrics, "gateway_queue_rows").reduce((sum, { value }) => sum + value, 0);
-  const figure = (name, value, values, detail, options) => h("div", { class: "figure", key: name }, h("p", { class: "label" }, name), h("p", { class: "value" }, value), sparkline(values, options), h("p", { class: "detail" }, detail));
-  const isBad = recent && recent.errorRatio > 0.01;
-  return [
-    figure("Requests per second", recent ? rate(recent.rate) : "–", series.map((step) => step.rate), recent && !recent.requests ? "no requests in the last 10 s" : plural(waiting, "row waiting", "rows waiting"), { tone: "tone-0" }),
-    figure("Errors", recent ? ratio(recent.errorRatio ?? 0) : "–", series.map((step) => step.errorRatio ?? 0), "answers with 5xx", { tone: isBad ? "tone-bad" : "tone-0", ceiling: 0.02 }),
-    figure("Median latency", recent ? duration(recent.p50) : "–", series.map((step) => step.p50), "p50, estimated from buckets", { tone: "tone-0" }),
-    figure("Slowest 1 %", recent ? duration(recent.p99) : "–", series.map((step) => step.p99), "p99, estimated from buckets", { tone: "tone-0" }),
-  ];
+  known = new Set(kinds);
 }
 
 const THEMES = ["auto", "light", "dark"];

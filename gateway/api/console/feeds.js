@@ -29,7 +29,8 @@ export class Feeds {
 
   /** Ask for what is due: a map from address to seconds between two answers. */
   ask(wanted, now) {
-    for (const path of this.#answers.keys()) if (!wanted.has(path) && !this.#running.has(path)) this.#answers.delete(path);
+    for (const path of this.#answers.keys())
+      if (!wanted.has(path) && !this.#running.has(path)) this.#answers.delete(path);
     for (const [path, seconds] of wanted) {
       if (!this.#running.has(path) && now - this.get(path).asked >= seconds * 1000) this.#fetch(path, now);
     }
@@ -44,7 +45,10 @@ export class Feeds {
     // Readiness says no with a body of its own: that is an answer, not a problem.
     const isAnswer = problem === null || (status === 503 && path === "readyz");
     const after = this.get(path);
-    this.#answers.set(path, isAnswer ? { ...after, data, status, problem: null, at: Date.now() } : { ...after, status, problem });
+    this.#answers.set(
+      path,
+      isAnswer ? { ...after, data, status, problem: null, at: Date.now() } : { ...after, status, problem },
+    );
     this.#changed(path);
   }
 }

@@ -1,8 +1,8 @@
-// Shows what is loaded, who is alive and what was done: model versions, replicas, audit log.
+// Shows what is loaded and who is alive: model versions and replicas.
 // Read only: load, unload and the rest are the command line's.
 
 import { h } from "./render.js";
-import { ago, bytes, count, time } from "./format.js";
+import { ago, bytes, count, plural } from "./format.js";
 import { badge } from "./shapes.js";
 import { quiet } from "./notes.js";
 
@@ -11,7 +11,14 @@ const LEVELS = { READY: "good", LOADING: "watch", DRAINING: "watch", FAILED: "ba
 export function modelsView(view) {
   const { models, routes } = view;
   if (!models) return quiet(view.problems.models, "Asking for the models …");
-  if (!models.length) return h("p", { class: "empty" }, "The repository is empty. ", h("code", {}, "gateway publish NAME FILE.onnx"), " puts a model into it.");
+  if (!models.length)
+    return h(
+      "p",
+      { class: "empty" },
+      "The repository is empty. ",
+      h("code", {}, "gateway publish NAME FILE.onnx"),
+      " puts a model into it.",
+    );
   const users = new Map();
   for (const route of routes ?? []) {
     for (const { model, version } of [...route.variants, ...(route.shadows ?? [])]) {
@@ -26,18 +33,45 @@ export function modelsView(view) {
       "table",
       { class: "numbers" },
       h("caption", { class: "unseen" }, "Model versions"),
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Version"), h("th", { scope: "col" }, "State"), h("th", { scope: "col" }, "Routes"), h("th", { scope: "col", class: "number wide" }, "Memory"))),
-      h("tbody", {}, models.flatMap(({ name, versions }) => [...versions].sort((a, b) => b.version - a.version).map((version) => row(name, version, users.get(`${name}:${version.version}`) ?? [])))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, "Version"),
+          h("th", { scope: "col" }, "State"),
+          h("th", { scope: "col" }, "Routes"),
+          h("th", { scope: "col", class: "number wide" }, "Memory"),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        models.flatMap(({ name, versions }) =>
+          [...versions]
+            .sort((a, b) => b.version - a.version)
+            .map((version) => row(name, version, users.get(`${name}:${version.version}`) ?? [])),
+        ),
+      ),
     ),
   );
 }
 
 function row(name, { version, state, reason, providers, batching, memory, sha256 }, routes) {
-  const facts = [providers?.map((provider) => provider.replace("ExecutionProvider", "")).join(", "), batching && (batching.shares_runs ? `batches up to ${count(batching.max_rows)} rows` : "runs requests one by one")].filter(Boolean);
+  const facts = [
+    providers?.map((provider) => provider.replace("ExecutionProvider", "")).join(", "),
+    batching && (batching.shares_runs ? `batches up to ${count(batching.max_rows)} rows` : "runs requests one by one"),
+  ].filter(Boolean);
   return h(
     "tr",
     { key: `${name}:${version}` },
-    h("th", { scope: "row", title: sha256 ? `sha256 ${sha256}` : null }, h("span", { class: "name" }, `${name}:${version}`), facts.length ? h("span", { class: "faint under" }, facts.join(" · ")) : null),
+    h(
+      "th",
+      { scope: "row", title: sha256 ? `sha256 ${sha256}` : null },
+      h("span", { class: "name" }, `${name}:${version}`),
+      facts.length ? h("span", { class: "faint under" }, facts.join(" · ")) : null,
+    ),
     h("td", {}, badge(LEVELS[state] ?? "unknown", state), reason ? h("span", { class: "said under" }, reason) : null),
     h("td", {}, routes.length ? [...new Set(routes)].join(", ") : h("span", { class: "faint" }, "none")),
     h("td", { class: "number wide" }, memory ? bytes(memory.file_bytes + Math.max(0, memory.grown_bytes ?? 0)) : "–"),
@@ -59,10 +93,45 @@ export function replicasView(view) {
       return h(
         "li",
         { class: "card", key: id },
-        h("div", { class: "card-head" }, h("h3", {}, id), isHere ? h("span", { class: "tag" }, "this one") : null, badge(isSilent ? "watch" : behind.length ? "bad" : "good", isSilent ? "silent" : behind.length ? `${behind.length} behind` : "in step")),
-        h("p", { class: "faint" }, isHere ? "it answered this page" : ["last heard ", ago(seen, now)], isConsole(admin) && !isHere ? [" · ", h("a", { href: `${admin.replace(/\/$/, "")}/console`, rel: "noreferrer" }, "its console")] : ""),
+        h(
+          "div",
+          { class: "card-head" },
+          h("h3", {}, id),
+          isHere ? h("span", { class: "tag" }, "this one") : null,
+          badge(
+            isSilent ? "watch" : behind.length ? "bad" : "good",
+            isSilent ? "silent" : behind.length ? `${behind.length} behind` : "in step",
+          ),
+        ),
+        h(
+          "p",
+          { class: "faint" },
+          isHere ? "it answered this page" : ["last heard ", ago(seen, now)],
+          isConsole(admin) && !isHere
+            ? [" · ", h("a", { href: `${admin.replace(/\/$/, "")}/console`, rel: "noreferrer" }, "its console")]
+            : "",
+        ),
         Object.keys(routes ?? {}).length
-          ? h("details", { open: behind.length > 0 }, h("summary", {}, `Revisions of ${Object.keys(routes).length} routes`), h("ul", { class: "applied" }, Object.entries(routes).sort(([a], [b]) => a.localeCompare(b)).map(([name, { revision, applied, reason }]) => h("li", { key: name }, h("span", { class: "name" }, name), h("span", { class: "number" }, `r${revision}`), applied ? null : badge("bad", reason || "not applied")))))
+          ? h(
+              "details",
+              { open: behind.length > 0 },
+              h("summary", {}, `Revisions of ${plural(Object.keys(routes).length, "route")}`),
+              h(
+                "ul",
+                { class: "applied" },
+                Object.entries(routes)
+                  .sort(([a], [b]) => a.localeCompare(b))
+                  .map(([name, { revision, applied, reason }]) =>
+                    h(
+                      "li",
+                      { key: name },
+                      h("span", { class: "name" }, name),
+                      h("span", { class: "number" }, `r${revision}`),
+                      applied ? null : badge("bad", reason || "not applied"),
+                    ),
+                  ),
+              ),
+            )
           : null,
       );
     }),
@@ -79,34 +148,3 @@ function host(address) {
 
 /** Only http and https become links: the address is a replica's own word. */
 const isConsole = (address) => /^https?:\/\//.test(address ?? "") && host(address) !== "";
-
-const ACTIONS = { automatic: "made the automatic route", configured: "seeded from the settings", put: "saved", shift: "shifted", abort: "aborted", rollback: "rolled back", delete: "deleted", adopt: "adopted the store's word on", seed: "re-seeded" };
-
-export function auditView(view) {
-  const { audit, now } = view;
-  if (!audit) return quiet(view.problems.audit, "Asking for the audit log …");
-  if (!audit.length) return h("p", { class: "empty" }, "Nothing was done yet.");
-  return h("div", { class: "card" }, h("ol", { class: "audit" }, audit.map((record) => entry(record, now))));
-}
-
-function entry({ at, actor, action, route, revision, reason, request_id: request, changes }, now) {
-  const tone = { abort: "bad", rollback: "watch", delete: "bad", adopt: "watch" }[action] ?? "";
-  return h(
-    "li",
-    { key: `${at} ${route} ${revision} ${action}` },
-    h("time", { datetime: at, title: `${at}, ${ago(at, now)}` }, time(at)),
-    h(
-      "div",
-      {},
-      h("p", {}, h("b", {}, actor || "somebody"), " ", h("span", { class: `action ${tone}` }, ACTIONS[action] ?? action), " ", h("b", {}, route), h("span", { class: "faint" }, ` r${revision}`)),
-      reason ? h("p", { class: "said" }, reason) : null,
-      changes?.length ? h("ul", { class: "changes" }, changes.slice(0, 6).map(({ pointer, from, to }) => h("li", {}, h("code", {}, pointer || "/"), " ", h("del", {}, shown(from)), " → ", h("ins", {}, shown(to)))), changes.length > 6 ? h("li", { class: "faint" }, `and ${changes.length - 6} more`) : null) : null,
-    ),
-    request ? h("code", { class: "faint wide" }, request) : null,
-  );
-}
-
-const shown = (value) => {
-  const text = value === null || value === undefined ? "nothing" : typeof value === "object" ? JSON.stringify(value) : String(value);
-  return text.length > 60 ? `${text.slice(0, 59)}…` : text;
-};

@@ -13,7 +13,8 @@ export function parseMetrics(text) {
     const match = line && line[0] !== "#" ? SAMPLE.exec(line) : null;
     if (!match) continue;
     const labels = {};
-    for (const [, name, value] of (match[2] ?? "").matchAll(LABEL)) labels[name] = value.replace(/\\[n"\\]/g, (found) => ESCAPES[found]);
+    for (const [, name, value] of (match[2] ?? "").matchAll(LABEL))
+      labels[name] = value.replace(/\\[n"\\]/g, (found) => ESCAPES[found]);
     if (!families.has(match[1])) families.set(match[1], []);
     families.get(match[1]).push({ labels, value: number(match[3]) });
   }
@@ -103,7 +104,9 @@ function difference(before, after, key) {
   const requests = Math.max(0, now.requests - old.requests);
   const attempts = Math.max(0, now.attempts - old.attempts);
   const failures = attempts ? now.failures - old.failures : now.errors - old.errors;
-  const buckets = [...now.buckets].sort(([a], [b]) => a - b).map(([bound, value]) => [bound, Math.max(0, value - (old.buckets.get(bound) ?? 0))]);
+  const buckets = [...now.buckets]
+    .sort(([a], [b]) => a - b)
+    .map(([bound, value]) => [bound, Math.max(0, value - (old.buckets.get(bound) ?? 0))]);
   return {
     requests,
     rate: seconds > 0 ? requests / seconds : null,

@@ -57,7 +57,8 @@ function create(child, parent) {
 }
 
 function place(parent, node, next) {
-  if (node.isConnected && parent.moveBefore) parent.moveBefore(node, next); // keeps focus
+  if (node.isConnected && parent.moveBefore)
+    parent.moveBefore(node, next); // keeps focus
   else parent.insertBefore(node, next);
 }
 
@@ -76,7 +77,8 @@ function update(node, child) {
 function assign(node, name, value, before) {
   if (name === "key" || name === "made" || name === "value") return;
   if (name === "style") {
-    for (const property of Object.keys(before ?? {})) if (!(property in (value ?? {}))) node.style.removeProperty(property);
+    for (const property of Object.keys(before ?? {}))
+      if (!(property in (value ?? {}))) node.style.removeProperty(property);
     for (const [property, text] of Object.entries(value ?? {})) node.style.setProperty(property, text);
   } else if (name.startsWith("on")) {
     node[name] = value;

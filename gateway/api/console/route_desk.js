@@ -42,7 +42,20 @@ export class RouteDesk {
 
   /** Begin: kind is shift, edit, abort or history. The route is read anew, so that its entity tag is the one of what is shown. */
   async open(name, kind) {
-    const work = { kind, name, document: null, etag: null, weights: {}, text: "", reason: "", removesShadows: false, revision: null, check: null, isBusy: false, problem: null };
+    const work = {
+      kind,
+      name,
+      document: null,
+      etag: null,
+      weights: {},
+      text: "",
+      reason: "",
+      removesShadows: false,
+      revision: null,
+      check: null,
+      isBusy: false,
+      problem: null,
+    };
     this.#open.set(name, work);
     this.#notices.delete(name);
     this.#hooks.changed();
@@ -95,7 +108,11 @@ export class RouteDesk {
     const because = reason.trim() ? { reason: reason.trim() } : {};
     const ifMatch = work.etag ? { "if-match": work.etag } : {};
     if (work.kind === "shift") {
-      const weights = Object.fromEntries(this.planned(work).slice(1).filter(([, share]) => Number.isFinite(share)));
+      const weights = Object.fromEntries(
+        this.planned(work)
+          .slice(1)
+          .filter(([, share]) => Number.isFinite(share)),
+      );
       await this.#write(work, "POST", at(name, "shift"), { weights, ...because }, ifMatch);
     } else if (work.kind === "abort") {
       await this.#write(work, "POST", at(name, "abort"), { shadows: work.removesShadows, ...because });
@@ -139,11 +156,23 @@ export class RouteDesk {
 
   async #check(work) {
     const document = work.kind === "edit" ? parse(work.text) : this.#plannedDocument(work);
-    if (document === null) return this.set(work, { check: { isPending: false, result: { valid: false, errors: [{ pointer: "", detail: "This is not JSON." }], changes: [] } } });
+    if (document === null)
+      return this.set(work, {
+        check: {
+          isPending: false,
+          result: { valid: false, errors: [{ pointer: "", detail: "This is not JSON." }], changes: [] },
+        },
+      });
     const asked = work.timer;
     const { data, problem } = await this.#api.send("POST", at(work.name, "validate"), document);
     if (asked !== work.timer || this.at(work.name) !== work) return undefined; // typed on meanwhile
-    const result = problem ? { valid: false, errors: problem.errors.length ? problem.errors : [{ pointer: "", detail: explain(problem) }], changes: [] } : data;
+    const result = problem
+      ? {
+          valid: false,
+          errors: problem.errors.length ? problem.errors : [{ pointer: "", detail: explain(problem) }],
+          changes: [],
+        }
+      : data;
     this.set(work, { check: { isPending: false, result } });
     this.#hooks.announce(summary(result));
     return undefined;
@@ -152,14 +181,20 @@ export class RouteDesk {
   #plannedDocument(work) {
     const shares = new Map(this.planned(work));
     const document = content(work.document);
-    return { ...document, variants: document.variants.map((variant) => ({ ...variant, weight: shares.get(variant.name) })) };
+    return {
+      ...document,
+      variants: document.variants.map((variant) => ({ ...variant, weight: shares.get(variant.name) })),
+    };
   }
 
   async #write(work, method, path, body, headers) {
     this.set(work, { isBusy: true, problem: null });
     const { data, problem } = await this.#api.send(method, path, body, headers);
     if (problem) {
-      this.set(work, { isBusy: false, problem: { status: problem.status, text: explain(problem), errors: problem.errors } });
+      this.set(work, {
+        isBusy: false,
+        problem: { status: problem.status, text: explain(problem), errors: problem.errors },
+      });
       this.#hooks.announce(`Refused. ${explain(problem)}`);
       this.#hooks.written(work.name);
       return;

@@ -1,7 +1,11 @@
 // Owns the dialog in which a token is typed in; the token goes to the API and stays in its memory.
 // Never writes it anywhere: no storage, no cookie, no address.
 
-const PROBLEMS = { 0: "The gateway cannot be reached.", 401: "This gateway does not know that token.", 403: "That token is known, but may not read. You can keep it for what it may do." };
+const PROBLEMS = {
+  0: "The gateway cannot be reached.",
+  401: "This gateway does not know that token.",
+  403: "That token is known, but may not read. You can keep it for what it may do.",
+};
 
 export class Session {
   #api;

@@ -8,11 +8,15 @@ import { ratio, statistic, trim, weight } from "./format.js";
 const MARKS = {
   good: [h("circle", { cx: 8, cy: 8, r: 7 }), h("path", { class: "ink", d: "M4.8 8.3l2.2 2.2 4.2-4.6" })],
   watch: [h("path", { d: "M8 1.2 15.2 14.4H.8z" }), h("path", { class: "ink", d: "M8 6v4M8 12.2v.1" })],
-  bad: [h("path", { d: "M5.1.9h5.8l4.2 4.2v5.8l-4.2 4.2H5.1L.9 10.9V5.1z" }), h("path", { class: "ink", d: "M8 4.2v4.6M8 11.6v.1" })],
+  bad: [
+    h("path", { d: "M5.1.9h5.8l4.2 4.2v5.8l-4.2 4.2H5.1L.9 10.9V5.1z" }),
+    h("path", { class: "ink", d: "M8 4.2v4.6M8 11.6v.1" }),
+  ],
   unknown: [h("circle", { class: "hollow", cx: 8, cy: 8, r: 6 })],
 };
 
-export const mark = (level) => h("svg", { class: `mark ${level}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, MARKS[level] ?? MARKS.unknown);
+export const mark = (level) =>
+  h("svg", { class: `mark ${level}`, viewBox: "0 0 16 16", "aria-hidden": "true" }, MARKS[level] ?? MARKS.unknown);
 
 /** A state as mark and word. */
 export const badge = (level, ...text) => h("span", { class: `badge ${level}` }, mark(level), h("span", {}, text));
@@ -42,10 +46,15 @@ export function sparkline(values, { tone = "", ceiling = 0 } = {}) {
     "svg",
     { class: `spark ${tone}`, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
     h("path", { class: "base", d: `M0 ${HEIGHT - 2}H${WIDTH}` }),
-    lines.filter((points) => points.length > 1).map((points) => [
-      h("path", { class: "area", d: `M${points[0][0]} ${HEIGHT - 2}L${points.map((point) => point.join(" ")).join("L")}L${points.at(-1)[0]} ${HEIGHT - 2}Z` }),
-      h("path", { class: "line", d: `M${points.map((point) => point.join(" ")).join("L")}` }),
-    ]),
+    lines
+      .filter((points) => points.length > 1)
+      .map((points) => [
+        h("path", {
+          class: "area",
+          d: `M${points[0][0]} ${HEIGHT - 2}L${points.map((point) => point.join(" ")).join("L")}L${points.at(-1)[0]} ${HEIGHT - 2}Z`,
+        }),
+        h("path", { class: "line", d: `M${points.map((point) => point.join(" ")).join("L")}` }),
+      ]),
     last ? h("circle", { class: "dot", cx: Math.min(Number(last[0]), WIDTH - 2), cy: last[1], r: 2 }) : null,
   );
 }
@@ -59,7 +68,11 @@ export function splitBar(variants, { isSmall = false } = {}) {
     variants.map(({ name, weight: share }, index) =>
       h(
         "span",
-        { key: name, class: `part tone-${index % 6}`, style: { "flex-grow": String(share), display: share > 0 ? "flex" : "none" } },
+        {
+          key: name,
+          class: `part tone-${index % 6}`,
+          style: { "flex-grow": String(share), display: share > 0 ? "flex" : "none" },
+        },
         !isSmall && share >= 12 ? h("span", {}, h("b", {}, name), " ", weight(share)) : null,
       ),
     ),
@@ -68,7 +81,13 @@ export function splitBar(variants, { isSmall = false } = {}) {
 
 /** Shares of several results as one bar. */
 export function shareBar(parts, label) {
-  return h("div", { class: "split small", role: "img", "aria-label": label }, parts.map(([kind, value]) => h("span", { class: `part ${kind}`, style: { "flex-grow": String(value), display: value > 0 ? "flex" : "none" } })));
+  return h(
+    "div",
+    { class: "split small", role: "img", "aria-label": label },
+    parts.map(([kind, value]) =>
+      h("span", { class: `part ${kind}`, style: { "flex-grow": String(value), display: value > 0 ? "flex" : "none" } }),
+    ),
+  );
 }
 
 /** Reference and current shares of a feature's bins, side by side. */
@@ -80,7 +99,9 @@ export function histogram(bins, { categorical, reference = "reference" }) {
 function columns(bins, top, name) {
   const width = 100 / bins.length;
   const tall = (share) => trim((share / top) * 90, 2);
-  const ticks = [0.25, 0.5, 0.75].map((share) => Math.round(bins.length * share)).filter((index) => index > 0 && index < bins.length);
+  const ticks = [0.25, 0.5, 0.75]
+    .map((share) => Math.round(bins.length * share))
+    .filter((index) => index > 0 && index < bins.length);
   return h(
     "figure",
     { class: "histogram" },
@@ -99,8 +120,17 @@ function columns(bins, top, name) {
             {},
             h("title", {}, `${label}: ${ratio(current)}, ${name} ${ratio(reference)}`),
             h("rect", { class: "hit", x: trim(left, 3), y: 0, width: trim(width, 3), height: 100 }),
-            h("rect", { class: "current", x: trim(left + width * 0.12, 3), y: trim(98 - now, 2), width: trim(width * 0.76, 3), height: now }),
-            h("path", { class: "reference", d: `M${trim(left + width * 0.04, 3)} ${trim(98 - before, 2)}h${trim(width * 0.92, 3)}` }),
+            h("rect", {
+              class: "current",
+              x: trim(left + width * 0.12, 3),
+              y: trim(98 - now, 2),
+              width: trim(width * 0.76, 3),
+              height: now,
+            }),
+            h("path", {
+              class: "reference",
+              d: `M${trim(left + width * 0.04, 3)} ${trim(98 - before, 2)}h${trim(width * 0.92, 3)}`,
+            }),
           );
         }),
         h("path", { class: "axis", d: "M0 98.5H100" }),
@@ -142,7 +172,21 @@ export function smallBars(counts, edges, label, write) {
   return h(
     "div",
     { class: "small-bars", role: "img", "aria-label": label },
-    h("div", { class: "bars" }, counts.map((value, index) => h("span", { title: `${index < edges.length ? `up to ${write(edges[index])}` : `above ${write(edges.at(-1))}`}: ${value}`, style: { height: `${trim(Math.max(value ? 4 : 1, (value / top) * 100), 1)}%` } }))),
-    h("div", { class: "ends", "aria-hidden": "true" }, h("span", {}, `≤ ${write(edges[0])}`), h("span", {}, `> ${write(edges.at(-1))}`)),
+    h(
+      "div",
+      { class: "bars" },
+      counts.map((value, index) =>
+        h("span", {
+          title: `${index < edges.length ? `up to ${write(edges[index])}` : `above ${write(edges.at(-1))}`}: ${value}`,
+          style: { height: `${trim(Math.max(value ? 4 : 1, (value / top) * 100), 1)}%` },
+        }),
+      ),
+    ),
+    h(
+      "div",
+      { class: "ends", "aria-hidden": "true" },
+      h("span", {}, `≤ ${write(edges[0])}`),
+      h("span", {}, `> ${write(edges.at(-1))}`),
+    ),
   );
 }
