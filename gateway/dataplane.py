@@ -14,6 +14,7 @@ from gateway.call import Call
 from gateway.endpoints import (
     NO_KEY,
     OVERRIDE,
+    PINNED,
     RANDOM,
     STICKY,
     Assignment,
@@ -31,7 +32,7 @@ from gateway.routing.breaker import Breaker
 from gateway.routing.published import PublishedRoute
 from gateway.shadow_lane import ShadowLane
 from gateway.shadowing import Callers, Observer, Shadowing
-from gateway.telemetry.metrics import CounterCell, Metrics
+from gateway.telemetry.metrics import CounterCell, Labels, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -203,10 +204,17 @@ class DataPlane:
         (target.answers.get(code) or self._answers(target, code)).value += 1
         target.duration.observe(seconds)
 
-    def count_answer(self, endpoint: Endpoint | None, code: int, seconds: float) -> None:
-        """Count one answer for which no variant was chosen; without an endpoint the name was not known."""
+    def count_answer(
+        self, endpoint: Endpoint | None, code: int, seconds: float, *, asked: tuple[str, int | None] = ("", None)
+    ) -> None:
+        """Count one answer for which no variant was chosen.
+
+        Args:
+            endpoint: None where nothing was READY, or the name is not known.
+            asked: Name and version that the caller asked for, where the path could be read.
+        """
         if endpoint is None:
-            self._metrics.counter("requests_total", "", "", "", "", str(code)).add()
+            self._metrics.counter("requests_total", *self._asked_labels(*asked), str(code)).add()
             return
         target = endpoint.reader
         (target.answers.get(code) or self._answers(target, code)).value += 1
@@ -330,6 +338,17 @@ class DataPlane:
     def _is_current(self, endpoint: Endpoint) -> bool:
         target = endpoint.targets[0]
         return self._served(target.key) is target.served
+
+    def _asked_labels(self, name: str, version: int | None) -> Labels:
+        """Name who should have answered: only configured names stand in labels, so all are "" for an unknown one."""
+        if version is not None:
+            is_known = self._registry.record(ModelVersion(name, version)) is not None
+            return ("", PINNED, name, str(version)) if is_known else ("", "", "", "")
+        published = self._routes.get(name)
+        if published is None:
+            return ("", "", "", "")
+        first = published.route.variants[0]
+        return (name, first.name, first.model, str(first.version))
 
     def _why_not(self, name: str) -> UnknownModel | NotReady:
         published = self._routes.get(name)

@@ -173,12 +173,13 @@ class InferDesk:
         wanted = self._headers_read
         given = {name: value for name, value in headers if name in wanted}
         request_id = self.request_id(given.get(b"x-request-id"))
+        asked: tuple[str, int | None] = ("", None)
         endpoint: Endpoint | None = None
         call: InferCall | None = None
         try:
             if self._access.needs_token:
                 self._access.check_predict(given.get(b"authorization"))
-            name, version = address_of(parts)
+            name, version = asked = address_of(parts)
             endpoint = dataplane.endpoint(name, version)
             request = self._decode(parts[1], given, body, endpoint)
             override = given.get(b"x-gateway-variant")
@@ -203,7 +204,7 @@ class InferDesk:
         except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
             if call is not None:
                 return self._refuse_assigned(exc, call)
-            return self.failure(exc, endpoint, request_id, began)
+            return self.failure(exc, endpoint, request_id, began, asked=asked)
         return call
 
     def _decode(self, protocol: str, given: dict[bytes, bytes], body: bytes, endpoint: Endpoint) -> DecodedRequest:
@@ -220,12 +221,22 @@ class InferDesk:
         )
 
     def failure(
-        self, error: Exception, endpoint: Endpoint | None, request_id: bytes, began: float | None = None
+        self,
+        error: Exception,
+        endpoint: Endpoint | None,
+        request_id: bytes,
+        began: float | None = None,
+        *,
+        asked: tuple[str, int | None] = ("", None),
     ) -> HttpResponse:
-        """Write and count the answer to a request that failed before it had a variant."""
+        """Write and count the answer to a request that failed before it had a variant.
+
+        Args:
+            asked: Name and version that it was for, where they could be read.
+        """
         error = _own_error(error, request_id)
         seconds = 0.0 if began is None else time.monotonic() - began
-        self.dataplane.count_answer(endpoint, status_of(error), seconds)
+        self.dataplane.count_answer(endpoint, status_of(error), seconds, asked=asked)
         self.dataplane.count_rejection(endpoint.reader if endpoint else None, REASON.get(type(error), "invalid"))
         return error_response(error, request_id)
 

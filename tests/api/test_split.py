@@ -250,6 +250,21 @@ async def test_where_the_first_variant_is_not_ready_its_share_is_refused_and_oth
     assert ready.status == 503
 
 
+async def test_a_route_with_nothing_ready_is_refused_under_its_own_name(plane: SplitPlane) -> None:
+    """An outage of a whole route has to show in its series; the names that callers make up stand in none."""
+    plane.publish(route_of(5000, 5000))
+    plane.withdraw(1)
+    plane.withdraw(2)
+    assert (await plane.ask(1)).status == 503
+    named = {"route": "fraud", "variant": "stable", "model": "fraud", "version": "1"}
+    assert plane.counted("requests_total", **named, code="503") == 1
+    await plane.exchange.answer("POST", "/v2/models/fraud/versions/2/infer", [], b"{}")
+    assert plane.counted("requests_total", route="", variant="pinned", model="fraud", version="2", code="404") == 1
+    for path in ("/v2/models/made-up/infer", "/v2/models/fraud/versions/77/infer"):
+        await plane.exchange.answer("POST", path, [], b"{}")
+    assert plane.counted("requests_total", route="", variant="", model="", version="", code="404") == 2
+
+
 # --- the breaker --------------------------------------------------------------------------------------
 
 
