@@ -111,7 +111,7 @@ def test_what_the_step_installs_answers_predictions_as_nobody() -> None:
         assert not packages & {"pip", "setuptools", "wheel", "pkg_resources", "pytest", "locust", "sklearn"}
         assert not list((installed / "bin").glob("pip*"))
 
-        with served_as_nobody(installed, folder) as (url, is_healthy):
+        with served_as_nobody(installed, folder) as (url, admin_url, is_healthy):
             assert is_healthy("/livez")
             golden = json.loads((EXAMPLE_MODELS / "diabetes" / "1" / "golden.json").read_text())["cases"][0]
             inputs = [
@@ -122,6 +122,11 @@ def test_what_the_step_installs_answers_predictions_as_nobody() -> None:
             assert answer.status == 200, answer.body
             (expected,) = golden["outputs"]["progression"]
             assert answer.json["outputs"][0]["data"] == pytest.approx(expected, abs=golden["tolerance"])
+            # What is no Python file came along as well: the page, and the scripts that Redis runs.
+            assert ask(f"{admin_url}/console").status == 200
+            assert {path.name for path in installed.glob("lib/python3*/site-packages/gateway/store/*.lua")} == {
+                path.name for path in ROOT.glob("gateway/store/*.lua")
+            }
         assert not is_healthy("/livez")
 
 
@@ -162,12 +167,12 @@ def may_run(python: Path, user: int) -> bool:
 
 
 @contextmanager
-def served_as_nobody(installed: Path, folder: Path) -> Iterator[tuple[str, Callable[[str], bool]]]:
-    """Start what the image starts, with its variables; the URL of its data plane, and its health check."""
+def served_as_nobody(installed: Path, folder: Path) -> Iterator[tuple[str, str, Callable[[str], bool]]]:
+    """Start what the image starts, with its variables; the URLs of its planes, and its health check."""
     models, state, log = folder / "models", folder / "state", folder / "log"
     shutil.copytree(EXAMPLE_MODELS, models)
     state.mkdir()
-    data_port = free_port()
+    data_port, admin_port = free_port(), free_port()
     variables = dict(pair for step in arguments("cpu", "ENV") for pair in re.findall(r"([A-Z_]+)=(\S+)", step))
     assert variables.pop("PATH").startswith("/opt/gateway/bin:")
     variables |= {
@@ -175,7 +180,7 @@ def served_as_nobody(installed: Path, folder: Path) -> Iterator[tuple[str, Calla
         "GATEWAY_HOST": "127.0.0.1",
         "GATEWAY_STATE_DIR": str(state),
         "GATEWAY_PORT": str(data_port),
-        "GATEWAY_ADMIN_PORT": str(free_port()),
+        "GATEWAY_ADMIN_PORT": str(admin_port),
     }
     nobody = NOBODY if os.geteuid() == 0 and may_run(installed / "bin" / "python", NOBODY) else None
     if nobody is not None:
@@ -199,7 +204,7 @@ def served_as_nobody(installed: Path, folder: Path) -> Iterator[tuple[str, Calla
         try:
             eventually(lambda: process.poll() is not None or is_healthy("/readyz"), within_s=60, what="ready")
             assert process.poll() is None, log.read_text()
-            yield f"http://127.0.0.1:{data_port}", is_healthy
+            yield f"http://127.0.0.1:{data_port}", f"http://127.0.0.1:{admin_port}", is_healthy
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0, log.read_text()
         finally:
