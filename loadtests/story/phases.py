@@ -19,7 +19,7 @@ from loadtests.datasets import load_dataset
 from loadtests.processes import Answer, LoadTestFailure, ask, until
 from loadtests.story.answers import DriftReport, History, RouteAnswer, Validation, read
 from loadtests.story.candidate import fragile_copy
-from loadtests.story.stage import MODEL, NARROW, REPLICAS, Stage
+from loadtests.story.stage import MODEL, NARROW, NARROW_ROWS, REPLICAS, Stage
 from loadtests.story.telling import Chapter
 
 STABLE, CANDIDATE, SHADOW = 2, 3, 1
@@ -345,7 +345,8 @@ class Story:
         return self._stage.value(f"sum({by_key})")
 
     def _ask_narrow(self) -> Answer:
-        image = {"name": "image", "shape": [5, 1, 8, 8], "datatype": "FP32", "data": [0.0] * 320}
+        shape = [NARROW_ROWS, 1, 8, 8]
+        image = {"name": "image", "shape": shape, "datatype": "FP32", "data": [0.0] * math.prod(shape)}
         return ask(f"{self._stage.gateway.data_url}/v2/models/{NARROW}/infer", "POST", {"inputs": [image]})
 
     def _probe(self, number: int) -> tuple[str, str]:

@@ -48,7 +48,9 @@ min_rows = 50
 
 
 NARROW = "digits"
-_NARROW_QUEUE = "[batching]\nmax_rows = 16\nmax_queue_delay_ms = 300\nmax_queue_rows = 16\n"
+NARROW_ROWS = 64
+_NARROW_QUEUE = f"[batching]\nmax_queue_rows = {NARROW_ROWS}\n"
+"""One request fills it: while another runs, and one more waits, the next is refused."""
 
 
 @dataclass(slots=True)
