@@ -144,14 +144,14 @@ class RouteUpkeep:
             self.is_tended |= is_informed
 
     async def _bring(self) -> None:
-        for name, abort in self._routes.aborts.items():
-            await self._hand_in(name, abort)
         released = frozenset(self._released)
         for record, successor in self._routes.automatic_of(released):
             await self._replace(record, successor)
         self._released -= released
         for name, standing in self._routes.unwritten().items():
             await self._create(name, standing)
+        for name, abort in self._routes.aborts.items():  # last, since one may be of a route that was just made
+            await self._hand_in(name, abort)
 
     async def _create(self, name: str, standing: Standing) -> None:
         change = RouteChange(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TypeVar
@@ -72,7 +72,14 @@ class Fleet:
         self.doors[name] = await self._stack.enter_async_context(FaultProxy(self.server))
         return self.doors[name]
 
-    async def join(self, name: str, *, remembers: bool = True, stack: AsyncExitStack | None = None) -> Replica:
+    async def join(
+        self,
+        name: str,
+        *,
+        remembers: bool = True,
+        configured: Mapping[str, object] | None = None,
+        stack: AsyncExitStack | None = None,
+    ) -> Replica:
         """Start a replica of this name; a second time it finds its state file, unless it remembers nothing."""
         keeping = stack or self._stack
         door = self.doors.get(name) or await self.door(name)
@@ -80,7 +87,7 @@ class Fleet:
         store = await keeping.enter_async_context(RedisStore(door.url, path=path))
         aborts = self._states / f"{name}.aborts" if remembers else None
         return await keeping.enter_async_context(
-            running_replica(self._repository, store, replica_id=name, aborts_path=aborts)
+            running_replica(self._repository, store, replica_id=name, configured=configured, aborts_path=aborts)
         )
 
 
@@ -245,6 +252,19 @@ async def test_an_abort_while_cut_off_works_here_is_shown_and_wins_over_a_concur
     report = await cut.report("m")
     assert report is not None
     assert (report.revision, report.applied, report.reason) == (4, True, "")
+
+
+async def test_an_abort_of_a_route_that_the_store_never_held_wins_too(fleet: Fleet) -> None:
+    """Redis is away at the very first start, and what gateway.toml begins with goes wrong."""
+    (await fleet.door("a")).shut()
+    replica = await fleet.join("a", configured={"m": document(90, 10)})
+    await replica.until(lambda: replica.served("m") == {"stable": 90, "b": 10})
+    await replica.routes.abort("m", by=Actor("ana", "errors"))
+    assert replica.served("m") == {"stable": 100, "b": 0}
+    fleet.doors["a"].reopen()
+    await until_revision(replica, 2)
+    assert replica.served("m") == {"stable": 100, "b": 0}
+    assert [record.action for record in await replica.routes.history("m")] == ["abort", "configured"]
 
 
 async def test_an_abort_whose_answer_was_lost_makes_no_second_revision(fleet: Fleet) -> None:
