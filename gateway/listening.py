@@ -6,8 +6,10 @@ Accepts nothing; whoever serves does.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import socket
+import struct
 from collections.abc import Sequence
 
 from gateway.errors import CannotStart
@@ -16,6 +18,8 @@ from gateway.settings import ServerSettings, Settings, is_loopback
 
 BACKLOG = 2048
 _LAST_PORT = 65_535
+_SO_ATTACH_FILTER = 26  # of Linux; socket(7)
+_BPF_RETURN = 0x06
 
 
 def open_data_socket(server: ServerSettings) -> socket.socket:
@@ -41,6 +45,17 @@ def open_admin_socket(settings: Settings, *, number: int = 0) -> socket.socket:
     if port > _LAST_PORT:
         raise CannotStart(f"--admin-port {server.admin_port}: replica {number} would listen on {port}; use a lower one")
     return _bind(server.admin_host, port, "admin-")
+
+
+def seal(listening: socket.socket) -> None:
+    """Let no further connection be made, so that those the kernel has taken can all be accepted before it is closed.
+
+    Whoever comes now hears nothing, tries again and is refused. Closing alone would reset who came since the last
+    accept. Where the system has no such filter that remains so.
+    """
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RETURN, 0, 0, 0))
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop_all)))
 
 
 def address_of(listening: socket.socket) -> str:

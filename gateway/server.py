@@ -26,7 +26,7 @@ from gateway.api.exchange import Exchange
 from gateway.app import Gateway
 from gateway.errors import CannotStart, LoadFailed
 from gateway.identity import ReplicaIdentity
-from gateway.listening import BACKLOG, address_of, open_admin_socket, open_data_socket, print_banner
+from gateway.listening import BACKLOG, address_of, open_admin_socket, open_data_socket, print_banner, seal
 from gateway.protocol import BoundedProtocol
 from gateway.settings import Settings
 
@@ -54,9 +54,11 @@ class Listener(uvicorn.Server):
 
     Attributes:
         shared: What to know where other replicas accept from the same socket.
+        is_last: Whether nobody goes on accepting from the socket when this one stops.
     """
 
     shared: Shared | None = None
+    is_last = True
     _acceptors: Sequence[Acceptor] = ()
 
     @contextlib.contextmanager
@@ -67,11 +69,15 @@ class Listener(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take every connection the kernel has already accepted, so that closing the listener resets none, and stop."""
         loop = asyncio.get_running_loop()
+        if self.is_last:
+            for listening in sockets or []:
+                seal(listening)
         waiting = [connection for listening in sockets or [] for connection in _accept_waiting(listening)]
         for server in self.servers:  # at once: nobody may come in between
             server.close()
-        for acceptor in self._acceptors:
+        for acceptor, listening in zip(self._acceptors, sockets or [], strict=False):
             acceptor.close()
+            listening.close()
         for acceptor in self._acceptors:
             await acceptor.settle()
         for connection in waiting:
@@ -178,6 +184,31 @@ def leave(exit_code: int) -> int:
     return exit_code
 
 
+class _Stop:
+    """Whether this process is to end, and how."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = listeners
+        self.asked, self.hurried = asyncio.Event(), asyncio.Event()
+
+    def on_signal(self, number: signal.Signals) -> None:
+        """Stop; SIGINT, or anything after the first, skips the delay. It may be meant for this replica alone."""
+        if self.asked.is_set() or number == signal.SIGINT:
+            self.hurried.set()
+        self.asked.set()
+
+    def end_all(self) -> None:
+        """Stop with everybody who shares the socket, as an attendant says."""
+        for listener in self._listeners:
+            listener.is_last = True
+        self.asked.set()
+
+    def hurry_all(self) -> None:
+        """Stop with everybody, and skip the delay."""
+        self.hurried.set()
+        self.end_all()
+
+
 async def _serve(
     settings: Settings,
     replica: ReplicaIdentity,
@@ -191,21 +222,12 @@ async def _serve(
     data = _listener(gateway, gateway.door, gateway.exchange)
     admin = _listener(gateway, gateway.admin, None)
     data.shared = shared
-    stopping, hurrying = asyncio.Event(), asyncio.Event()
+    data.is_last = admin.is_last = shared is None
+    stop = _Stop([data, admin])
     loop = asyncio.get_running_loop()
-
-    def hurry() -> None:
-        hurrying.set()
-        stopping.set()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stopping.is_set() or number == signal.SIGINT:
-            hurry()
-        stopping.set()
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    attendant.attend(stopping.set, hurry)
+        loop.add_signal_handler(number, stop.on_signal, number)
+    attendant.attend(stop.end_all, stop.hurry_all)
     serving = {admin: asyncio.create_task(admin.serve([admin_socket]), name="admin-listener")}
 
     def accept() -> None:
@@ -217,15 +239,15 @@ async def _serve(
     sweeper = asyncio.create_task(_sweep([data, admin]), name="timeouts")
     started = asyncio.create_task(gateway.start(), name="start")
     try:
-        await asyncio.wait([started, asyncio.create_task(stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([started, asyncio.create_task(stop.asked.wait())], return_when=asyncio.FIRST_COMPLETED)
         if started.done():
             started.result()
             accept()
             attendant.ready(_models(gateway))
-        await stopping.wait()
+        await stop.asked.wait()
         gateway.begin_drain()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(hurrying.wait(), settings.server.drain_delay_s)
+            await asyncio.wait_for(stop.hurried.wait(), settings.server.drain_delay_s)
     except LoadFailed as exc:
         raise CannotStart(str(exc)) from exc
     finally:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import CannotStart
 from gateway.identity import ReplicaIdentity
-from gateway.listening import address_of, open_admin_socket, open_data_socket
+from gateway.listening import address_of, open_admin_socket, open_data_socket, seal
 from gateway.settings import ServerSettings, Settings
 from tests.support.server import free_port
 
@@ -51,3 +51,15 @@ def test_a_replica_that_listens_everywhere_is_reached_by_its_name(host: str) -> 
     with open_data_socket(ServerSettings(host=host, port=0)) as listening:
         port = listening.getsockname()[1]
         assert ReplicaIdentity.of(listening).admin == f"http://{socket.gethostname()}:{port}"
+
+
+def test_a_sealed_socket_keeps_who_is_connected_and_lets_nobody_else_in() -> None:
+    with open_data_socket(ServerSettings(port=0)) as listening:
+        address = listening.getsockname()[:2]
+        with socket.create_connection(address):
+            seal(listening)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, timeout=0.2)
+            listening.accept()[0].close()
+            with pytest.raises(BlockingIOError):
+                listening.accept()

@@ -240,7 +240,7 @@ def resident_bytes(gateway: GatewayProcess) -> int:
 
 def test_requests_that_trickle_in_get_408_and_are_closed(tight_gateway: GatewayProcess) -> None:
     """However steadily they trickle: the clock starts with the first byte and does not start again."""
-    head = b"POST %b HTTP/1.1\r\nhost: test\r\n"
+    head = b"POST %b HTTP/1.1\r\nhost: localhost\r\n"
     waiting: list[tuple[RawSocket, list[bytes]]] = []
     started = time.monotonic()
     with ExitStack() as stack:
