@@ -217,8 +217,11 @@ class Monitor:
         if watch is None or current is None:
             return report.with_history([])
         earlier = await watch.history(min(history + 1, HISTORY_WINDOWS))
-        earlier = [result for result in earlier if result.start_s < current.start_s]
-        return report.with_history([report_window(watch.yardstick, result) for result in earlier[:history]])
+        earlier = [result for result in earlier if result.start_s < current.start_s][:history]
+        yardstick = watch.yardstick
+        return report.with_history(
+            await self._measure(lambda: [report_window(yardstick, result) for result in earlier])
+        )
 
     async def sliding(self, model: str, version: int, role: Role = "primary", *, bins: bool = False) -> Report | None:
         """Measure the latest complete buckets, as many as a window has; for display, it never decides.

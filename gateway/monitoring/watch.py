@@ -130,8 +130,9 @@ class SeriesWatch:
 
         Raises: StoreUnavailable: no answer.
         """
-        found = [self._read_result(body) for body in await self._store.results(self.series, limit)]
-        return [result for result in found if result is not None]
+        bodies = await self._store.results(self.series, limit)
+        # Half a second for 500 windows of 256 features.
+        return await self._run(lambda: [found for body in bodies if (found := self._read_result(body)) is not None])
 
     async def declare_baseline(self, from_s: int, to_s: int, now_s: float) -> Baseline:
         """Calibrate on the windows of a period, from now on and on every replica.
@@ -141,8 +142,9 @@ class SeriesWatch:
             StoreUnavailable: no answer.
         """
         results = await self.history(HISTORY_WINDOWS)
-        baseline = learn_baseline(
-            results, from_s=from_s, to_s=to_s, min_rows=self.yardstick.options.min_rows, now_s=now_s
+        min_rows = self.yardstick.options.min_rows
+        baseline = await self._run(
+            lambda: learn_baseline(results, from_s=from_s, to_s=to_s, min_rows=min_rows, now_s=now_s)
         )
         await self._store.put_baseline(self.series, encode(baseline))
         return baseline

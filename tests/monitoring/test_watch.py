@@ -200,3 +200,21 @@ async def test_what_a_first_window_takes_can_be_ended_between_two_null_laws() ->
     assert first > 4
     await subject.look(1_014.0)
     assert pieces == 2
+
+
+async def test_a_long_history_is_read_beside_the_loop() -> None:
+    """Five hundred windows of 256 features take half a second, in which nobody would be answered."""
+    pieces = 0
+
+    async def counting(work: Callable[[], T]) -> T:
+        nonlocal pieces
+        pieces += 1
+        return work()
+
+    store = MemoryWindowStore()
+    await land(store, 1_000)
+    subject = SeriesWatch(FRAUD, "primary", STICK, store, run=counting)
+    await subject.look(1_009.0)
+    pieces = 0
+    assert [result.start_s for result in await subject.history(500)] == [1_000]
+    assert pieces == 1
