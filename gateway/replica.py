@@ -16,8 +16,9 @@ import msgspec
 
 from gateway.acceptor import ConnectionCounts
 from gateway.errors import CannotStart, InvalidSetting
+from gateway.listener import Shared
 from gateway.orders import HURRY, Orders, Ready, Refused, Report, encode_report
-from gateway.server import Shared, leave, serve
+from gateway.server import leave, serve
 from gateway.telemetry.logs import configure_logging
 
 log = logging.getLogger(__name__)

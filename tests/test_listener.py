@@ -10,8 +10,8 @@ from typing import Any
 import uvicorn
 
 from gateway.errors import GatewayError
+from gateway.listener import Listener
 from gateway.protocol import BoundedProtocol
-from gateway.server import Listener
 from gateway.settings import LimitSettings
 
 WAITING = 20
