@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Labels = tuple[str, ...]
@@ -178,6 +179,21 @@ class HistogramCell:
         self.sum += value
 
 
+class Snapshot(Collector):
+    """What every series was at one moment, to be written in any thread: that takes most of a scrape's time."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> list[Metric]:
+        """Return every family."""
+        return self._families
+
+    def text(self) -> bytes:
+        """Write it in the Prometheus text format."""
+        return generate_latest(self)
+
+
 Reader = Callable[[], Iterable[tuple[Labels, float]]]
 
 
@@ -233,9 +249,13 @@ class Metrics:
             for labels in [labels for labels in cells if gone.items() <= dict(zip(order, labels, strict=True)).items()]:
                 del cells[labels]
 
+    def snapshot(self) -> Snapshot:
+        """Take down what every series is now."""
+        return Snapshot(self.registry.collect())
+
     def exposition(self) -> bytes:
         """Return the whole registry in the Prometheus text format."""
-        return generate_latest(self.registry)
+        return self.snapshot().text()
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family (the protocol of prometheus_client's registry)."""

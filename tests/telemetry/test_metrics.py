@@ -225,3 +225,18 @@ def test_forgetting_a_version_that_was_never_seen_changes_nothing() -> None:
     metrics.counter("rejected_total", "fraud", "overloaded").add()
     metrics.forget("fraud", "9")
     assert samples(metrics)[labelled("rejected_total", model="fraud", reason="overloaded")] == 1
+
+
+def test_a_snapshot_is_written_as_it_was_taken() -> None:
+    """A thread writes it while the event loop goes on counting."""
+    metrics = Metrics()
+    rejected = metrics.counter("rejected_total", "fraud", "invalid")
+    delay = metrics.histogram("queue_delay_seconds", "fraud", "3")
+    rejected.add()
+    delay.observe(1.0)
+    snapshot = metrics.snapshot()
+    rejected.add()
+    delay.observe(1.0)
+    text = snapshot.text().decode()
+    assert 'gateway_rejected_total{model="fraud",reason="invalid"} 1.0' in text
+    assert 'gateway_queue_delay_seconds_count{model="fraud",version="3"} 1.0' in text
