@@ -76,6 +76,7 @@ def print_banner(predictions: str, admins: Sequence[str], models: Sequence[str])
         f"predictions  http://{predictions}/v2",
         *(f"admin        http://{admin}/admin/v1/models" for admin in admins),
         *(f"  {model}" for model in models or ["no models yet: publish one into the repository"]),
+        f"to look at it: http://{admins[0]}/console",
     ]
     print("\n".join(lines), flush=True)
 

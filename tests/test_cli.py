@@ -260,6 +260,7 @@ def test_the_banner_names_both_addresses_and_every_version(repository: Path) -> 
         assert lines[1] == f"admin        {server.admin_url}/admin/v1/models"
         assert lines[2] == "  churn: 1 READY"
         assert lines[3].startswith("  fraud: 3 READY, 4 FAILED (onnxruntime refuses the model")
+        assert lines[-1] == f"to look at it: {server.admin_url}/console"
         assert server.ask("/v2").status == 200
 
 

@@ -25,6 +25,7 @@ from gateway.messages import Array
 log = logging.getLogger(__name__)
 
 _SUFFIX = "ExecutionProvider"
+_NVIDIA = frozenset(f"{name}{_SUFFIX}" for name in ("CUDA", "Tensorrt", "NvTensorRTRTX"))
 _SILENT = 4
 _FILE_WORDS = frozenset(
     {
@@ -95,6 +96,8 @@ class OnnxSession:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(external_folder)
             )
+        if any(provider in _NVIDIA for provider, _ in providers):
+            ort.preload_dlls()  # CUDA and cuDNN of the extra `gpu` lie among Python's packages, where no loader looks
         try:
             self._session = ort.InferenceSession(model, sess_options=options, providers=providers, enable_fallback=0)
         except Exception as exc:
