@@ -12,7 +12,7 @@ from typing import Any
 from gateway.api.exchange import Exchange
 from gateway.api.infer import HttpResponse
 from gateway.api.problems import Headers
-from gateway.errors import GatewayError, TooLarge
+from gateway.errors import GatewayError, ShuttingDown, TooLarge
 from gateway.settings import LimitSettings
 
 Scope = MutableMapping[str, Any]
@@ -55,8 +55,10 @@ class Door:
             response = self._exchange.refuse(exc, headers, path=scope["path"])
         except ClientGone:
             return
-        except asyncio.CancelledError:  # the server cancels us when the client has gone: nobody is left to answer
-            return
+        except (
+            asyncio.CancelledError
+        ):  # the client has gone, and reads nothing; or the server stops, and waits no longer
+            response = self._exchange.refuse(ShuttingDown("the server is stopping"), headers)
         await self._respond(response, send)
 
     def _check_announced(self, headers: Headers) -> None:

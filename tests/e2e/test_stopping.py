@@ -48,9 +48,9 @@ def stopping(repository: Path, *, drain_delay_s: float, drain_timeout_s: float =
         yield server
 
 
-def slow_request(microseconds: float) -> bytes:
-    """Write a request that takes about so long."""
-    return request_bytes(infer_path("patient"), json_body({"x": np.array([[microseconds]], np.float32)}))
+def slow_request(microseconds: float, query: str = "") -> bytes:
+    """Write a request that takes about so long; with a query it goes the long way, through ASGI."""
+    return request_bytes(infer_path("patient") + query, json_body({"x": np.array([[microseconds]], np.float32)}))
 
 
 def check_ok(answer: HttpAnswer) -> str:
@@ -59,11 +59,11 @@ def check_ok(answer: HttpAnswer) -> str:
 
 
 @contextmanager
-def two_in_flight(server: GatewayProcess, microseconds: float) -> Iterator[list[RawSocket]]:
+def two_in_flight(server: GatewayProcess, microseconds: float, query: str = "") -> Iterator[list[RawSocket]]:
     """Have one request run for so long and another one wait in its queue."""
     with RawSocket(server.data_address) as first, RawSocket(server.data_address) as second:
         for connection in (first, second):
-            connection.send(slow_request(microseconds))
+            connection.send(slow_request(microseconds, query))
         await_queue(server, "patient", 1)
         yield [first, second]
 
@@ -115,10 +115,11 @@ def test_sigint_or_a_second_sigterm_skips_the_delay(repository: Path, numbers: t
         assert server.wait(STOP_WITHIN_S) == 0
 
 
-def test_a_request_that_outlives_the_drain_is_given_up(repository: Path) -> None:
+@pytest.mark.parametrize("query", ["", "?long=way"])
+def test_a_request_that_outlives_the_drain_is_given_up(repository: Path, query: str) -> None:
     """Running or waiting, its client gets an answer that it can read, and the process ends."""
     with stopping(repository, drain_delay_s=0, drain_timeout_s=1) as server:
-        with two_in_flight(server, 1e8) as connections:
+        with two_in_flight(server, 1e8, query) as connections:
             server.signal(signal.SIGTERM)
             told = time.monotonic()
             for connection in connections:
