@@ -14,7 +14,7 @@ from gateway.monitoring import distances
 from gateway.monitoring.bins import BoolArray, Counts, FloatArray
 from gateway.monitoring.chi_square import ChiSquare, chi_square, chi_square_test
 from gateway.monitoring.layout import CountLayout
-from gateway.monitoring.null_law import AndersonDarlingLaw, permutation_p_values
+from gateway.monitoring.null_law import DRAWS, AndersonDarlingLaw, permutation_p_values
 from gateway.monitoring.reference import Feature, NumericFeature
 
 MAX_WINDOW_SHARE = 0.1
@@ -68,14 +68,16 @@ class Measurement:
 class WindowMeter:
     """Measures windows against one reference; the tables of its null laws are built once, on first use."""
 
-    def __init__(self, layout: CountLayout, reference: Counts) -> None:
+    def __init__(self, layout: CountLayout, reference: Counts, *, draws: int = DRAWS) -> None:
         """Lay out the reference.
 
         Args:
             layout: Of the counts that will be measured.
             reference: What to measure against, int64, shape (cells,): `layout.reference_counts`, or another window's
                 counts on the same bins, for comparing two variants.
+            draws: Behind each null law; a tenth of them takes a tenth of the time and moves p-values by 2 %.
         """
+        self._draws = draws
         self._layout = layout
         self._reference = layout.bin_counts(reference)
         self._bins: Counts = np.array([_bins(feature) for feature in layout.features], dtype=np.int64)
@@ -95,7 +97,7 @@ class WindowMeter:
         """
         if self._lawless:
             features = self._lawless[-1]
-            self._laws.append((AndersonDarlingLaw(self._reference[features[0]]), features))
+            self._laws.append((AndersonDarlingLaw(self._reference[features[0]], draws=self._draws), features))
             self._lawless.pop()
         return bool(self._lawless)
 

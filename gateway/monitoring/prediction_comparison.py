@@ -19,6 +19,9 @@ from gateway.monitoring.report import kind_of_feature
 from gateway.monitoring.result import STATISTICS
 from gateway.monitoring.yardstick import Yardstick
 
+DRAWS = 2_000
+"""Behind each null law: another window is another law, made for one look at it, which decides nothing."""
+
 
 class VariantPrediction(msgspec.Struct, frozen=True, kw_only=True):
     """One prediction of one version.
@@ -72,7 +75,7 @@ def compare_predictions(
     """
     layout = yardstick.predictions
     own = prediction_counts(yardstick, first_counts)
-    meter = WindowMeter(layout, own)
+    meter = WindowMeter(layout, own, draws=DRAWS)
     nothing: Counts = np.zeros_like(own)
     measured = {first: (own, meter.measure(nothing))}
     measured |= {key: (counts, meter.measure(counts)) for key, counts in others.items()}

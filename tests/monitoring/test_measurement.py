@@ -12,6 +12,7 @@ from gateway.monitoring.counting import BlockCounter
 from gateway.monitoring.layout import CountLayout
 from gateway.monitoring.measurement import Measurement, WindowMeter
 from gateway.monitoring.null_law import AndersonDarlingLaw
+from gateway.monitoring.prediction_comparison import DRAWS
 from gateway.monitoring.reference_builder import build_reference
 from tests.monitoring.windows import KINDS, bench, numeric
 
@@ -118,6 +119,14 @@ def test_two_variants_are_compared_on_the_bins_of_the_first() -> None:
     assert meter.measure(same).p_value[0] > 0.01
     assert meter.measure(other).p_value[0] < 1e-9
     assert meter.measure(other).reference_rows[0] == 2_000
+
+
+def test_the_quick_null_law_of_a_comparison_moves_p_values_by_a_few_percent() -> None:
+    rng = np.random.default_rng(7)
+    subject = bench(rng.random(5_000))
+    first, other = (subject.count(rng.beta(slope, 1, 2_000)) for slope in (1, 1.05))
+    exact, quick = (WindowMeter(subject.layout, first, draws=draws).measure(other) for draws in (20_000, DRAWS))
+    assert quick.p_value[0] == pytest.approx(exact.p_value[0], rel=0.05)
 
 
 def test_counts_of_another_reference_are_refused() -> None:
