@@ -144,15 +144,17 @@ class Recordings:
 
         Returns: All ledgers, each with its series.
         """
-        leaving, self._leaving = self._leaving, []
+        leaving = tuple(self._leaving)
         for recording in [*self._all(), *leaving]:
             recording.ledger.enter(recording.recorder.take_deltas())
             # Counting takes about half a millisecond per thousand rows: others may run in between.
             await asyncio.sleep(0)
+        # Only now, in one step: a carry may be cancelled in between, and a scrape must find every dropped row once.
+        self._leaving = self._leaving[len(leaving) :]
         for recording in leaving:
             if recording.series.traffic != "comparison":
                 self._lost.update(recording.recorder.dropped_rows)
-        in_use = {recording.series.identity for recording in self._all()}
+        in_use = {recording.series.identity for recording in [*self._all(), *self._leaving]}
         for identity, (series, ledger) in list(self._ledgers.items()):
             ledger.drop_expired(now_s)
             if ledger.is_empty and identity not in in_use:

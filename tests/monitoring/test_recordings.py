@@ -11,6 +11,7 @@ from tests.monitoring.replicas import FRAUD, QUICK, reference_rows, score, yards
 
 ROWS = reference_rows(61)
 STICK = yardstick(ROWS)
+OTHER_STICK = yardstick(ROWS[:4_000])
 CHALLENGER = ModelVersion("fraud", 4)
 PENDING_ROWS = MAX_PENDING_BLOCKS * BLOCK_ROWS
 
@@ -131,3 +132,45 @@ async def test_a_bucket_is_chosen_when_the_rows_are_seen() -> None:
     assert sent == {98: 1}
     assert ledger.waiting_buckets == 2
     assert np.isclose(ledger.waiting_rows, 4)
+
+
+async def test_rows_of_a_version_that_leaves_are_kept_whenever_a_carry_ends() -> None:
+    """The stop cancels a carry at any of its steps, and begins another."""
+    subject = Recordings()
+    subject.begin(FRAUD, STICK)
+    record(subject, FRAUD, 5)
+    subject.record(FRAUD, "primary", {"x": ROWS[:3, :2]}, {}, 3, 0.0)
+    subject.begin(FRAUD, OTHER_STICK)
+    carrying = asyncio.create_task(subject.carry(0.0))
+    await asyncio.sleep(0)
+    carrying.cancel()
+    await asyncio.gather(carrying, return_exceptions=True)
+    await subject.carry(0.0)
+    assert (subject.waiting_rows(), subject.dropped_rows()["uncountable"]) == (5, 3)
+
+
+async def test_a_version_that_leaves_during_a_carry_keeps_its_rows() -> None:
+    subject = Recordings()
+    subject.begin(FRAUD, STICK)
+    carrying = asyncio.create_task(subject.carry(0.0))
+    await asyncio.sleep(0)
+    record(subject, FRAUD, 5)
+    subject.begin(FRAUD, OTHER_STICK)
+    await carrying
+    sent = await subject.carry(0.0)
+    assert sum(ledger.waiting_rows for _, ledger in sent) == 5
+
+
+async def test_no_dropped_row_is_missing_from_the_counter_during_a_carry() -> None:
+    """Prometheus takes a counter that sinks for one that began anew, and adds it all once more."""
+    subject = Recordings()
+    subject.begin(FRAUD, STICK)
+    for _ in range(PENDING_ROWS // 1_000 + 2):
+        record(subject, FRAUD, 1_000)
+    subject.begin(FRAUD, OTHER_STICK)
+    carrying = asyncio.create_task(subject.carry(0.0))
+    seen = set()
+    while not carrying.done():
+        await asyncio.sleep(0)
+        seen.add(subject.dropped_rows()["pending_full"])
+    assert seen == {2_000}
