@@ -23,7 +23,7 @@ from gateway.monitoring.result import (
 )
 from gateway.monitoring.schedule import FLUSH_INTERVAL_S, SETTLE_S
 from gateway.monitoring.yardstick import Yardstick
-from gateway.store.windows import HISTORY_WINDOWS, CountSeries, Survey, Traffic, WindowStore
+from gateway.store.windows import HISTORY_WINDOWS, CountSeries, ResultHead, Survey, Traffic, WindowStore
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,8 @@ class SeriesWatch:
         self._next_look_s = 0.0
         self._results: dict[int, WindowResult] = {}
         self._fetched: dict[int, int] = {}
+        self._news: list[News] = []
+        self._in_doubt: tuple[ResultHead, News] | None = None
         self._baseline_body: bytes | None = None
         self._calibration: Calibration | None = None
         self.current: WindowResult | None = None
@@ -99,31 +101,34 @@ class SeriesWatch:
         Args:
             now_s: Seconds since the epoch.
         Returns: What is new, oldest window first.
-        Raises: StoreUnavailable: no answer; looked again at the next call.
+        Raises: StoreUnavailable: no answer; looked again at the next call, which also tells what was new before.
         """
         # A clock that was set back must not hold the watch back for as long.
         if now_s < self._next_look_s <= now_s + 2 * IDLE_LOOK_INTERVAL_S:
             return []
         survey = await self._survey()
-        news = []
+        self._settle_doubt(survey)
         while (start := next_window(survey, self.yardstick.schedule, now_s)) is not None:
             result = await self._decide(start, survey, now_s)
             # Counts may be gone that the survey still knows of: it is decided on what is left, and not again and again.
             head = msgspec.structs.replace(result.head, rows=max(result.rows, survey.landed[start]))
-            if await self._store.put_result(self.series, start, head, encode(result)):
+            news = News(result, self._results.get(result.after[0]))
+            self._in_doubt = (head, news)
+            is_taken = await self._store.put_result(self.series, start, head, encode(result))
+            self._in_doubt = None
+            if is_taken:
                 self._results[start] = result
                 self._fetched[start] = head.attempt
                 survey.results[start] = head
-                previous = self._results.get(result.after[0])
-                if is_news(result, previous):
-                    news.append(News(result, previous))
+                self._note(news)
             else:
                 before, survey = survey, await self._survey()
                 if survey == before:
                     break
         self.current = self._results[max(self._results)] if self._results else None
         self._next_look_s = self._look_after(now_s, busy=bool(survey.landed))
-        return news
+        found, self._news = self._news, []
+        return found
 
     async def history(self, limit: int) -> list[WindowResult]:
         """List results, newest window first, at most 500.
@@ -148,6 +153,20 @@ class SeriesWatch:
         )
         await self._store.put_baseline(self.series, encode(baseline))
         return baseline
+
+    def _settle_doubt(self, survey: Survey) -> None:
+        """Find out whether a result was taken although no answer came.
+
+        Another replica may have decided just the same: then both tell of it, under one id.
+        """
+        if self._in_doubt is not None:
+            (head, news), self._in_doubt = self._in_doubt, None
+            if survey.results.get(news.result.start_s) == head:
+                self._note(news)
+
+    def _note(self, news: News) -> None:
+        if is_news(news.result, news.previous):
+            self._news.append(news)
 
     async def _survey(self) -> Survey:
         """Look at the store, and fetch what was decided elsewhere."""

@@ -6,6 +6,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
+from gateway.errors import StoreUnavailable
 from gateway.monitoring.ledger import Producer
 from gateway.monitoring.result import encode
 from gateway.monitoring.watch import IDLE_LOOK_INTERVAL_S, LOOK_INTERVAL_S, SeriesWatch
@@ -38,13 +39,13 @@ class CountingStore(MemoryWindowStore):
         return await super().read(series, start_s, end_s)
 
 
-async def land(store: MemoryWindowStore, bucket_start_s: int, rows: int = 250) -> None:
+async def land(store: MemoryWindowStore, bucket_start_s: int, rows: int = 250, *, shift: float = 0.0) -> None:
     packet = CountPacket(
         bucket_start_s=bucket_start_s,
         producer=PRODUCER.id,
         sequence=PRODUCER.next_sequence(),
         after=0,
-        counts=counted(STICK, [ROWS[:rows]]),
+        counts=counted(STICK, [ROWS[:rows] + shift]),
     )
     await store.add(SERIES, packet)
 
@@ -218,3 +219,37 @@ async def test_a_long_history_is_read_beside_the_loop() -> None:
     pieces = 0
     assert [result.start_s for result in await subject.history(500)] == [1_000]
     assert pieces == 1
+
+
+@pytest.mark.parametrize("fails_at", ["read", "answer"])
+async def test_news_survives_a_store_that_goes_away(fails_at: str) -> None:
+    """A webhook that missed the one event of a change would never hear of it again."""
+
+    class Leaving(MemoryWindowStore):
+        is_away = False
+
+        async def read(self, series: CountSeries, start_s: int, end_s: int) -> Counts:
+            if self.is_away:
+                self.is_away = False
+                raise StoreUnavailable("redis: no answer", outcome="not_written")
+            self.is_away = fails_at == "read"
+            return await super().read(series, start_s, end_s)
+
+        async def put_result(self, series: CountSeries, start_s: int, head: ResultHead, body: bytes) -> bool:
+            taken = await super().put_result(series, start_s, head, body)
+            if fails_at == "answer" and start_s == 1_000:
+                raise StoreUnavailable("redis: no answer", outcome="unknown")
+            return taken
+
+    store = Leaving()
+    for start in (1_000, 1_005):
+        await land(store, start, shift=1.0)
+    subject = watch(store)
+    with pytest.raises(StoreUnavailable):
+        await subject.look(1_014.0)
+    store.is_away = False
+    assert [(news.result.start_s, news.result.announced.state) for news in await subject.look(1_014.0)] == [
+        (1_000, "watch"),
+        (1_005, "drift"),
+    ]
+    assert await subject.look(1_020.0) == []
