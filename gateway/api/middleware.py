@@ -5,6 +5,7 @@ Pure ASGI around the application; knows no route, and lets nobody in itself (`au
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.api.auth import AdminAccess, Caller
 from gateway.api.infer import HttpResponse
 from gateway.api.problems import PROBLEM_JSON, Headers, error_body, extra_headers, header_value, problem_body, status_of
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, ShuttingDown
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,12 @@ class AdminGate:
         headers: Headers = scope["headers"]
         request_id = self._request_id(header_value(headers, b"x-request-id"))
 
+        has_begun = False
+
         async def send_owed(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 given: Headers = list(message.get("headers", ()))
                 names = {name for name, _ in given}
                 owed = [header for header in (*_OWED, (b"x-request-id", request_id)) if header[0] not in names]
@@ -64,14 +69,21 @@ class AdminGate:
             scope[CALLER] = Caller("", request_id.decode())
             facts = {"method": scope["method"], "path": scope["path"][:200], "reason": str(exc)}
             log.warning("admin_call_refused", extra=facts | {"request_id": request_id.decode()})
-            response = refusal(exc, scope)
-            await send_owed(
-                {"type": "http.response.start", "status": response.status, "headers": response.headers},
-            )
-            await send_owed({"type": "http.response.body", "body": response.body})
+            await _answer(refusal(exc, scope), send_owed)
             return
         scope[CALLER] = Caller(name, request_id.decode())
-        await self._app(scope, receive, send_owed)
+        try:
+            await self._app(scope, receive, send_owed)
+        except (
+            asyncio.CancelledError
+        ):  # the client has gone, and reads nothing; or the server stops, and waits no longer
+            if not has_begun:
+                await _answer(refusal(ShuttingDown("the server is stopping"), scope), send_owed)
+
+
+async def _answer(response: HttpResponse, send: Send) -> None:
+    await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
+    await send({"type": "http.response.body", "body": response.body})
 
 
 def caller_of(scope: MutableMapping[str, Any]) -> Caller:

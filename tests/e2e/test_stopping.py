@@ -28,6 +28,8 @@ from tests.support.server import (
 )
 
 LONG_DELAY_S = 60
+ENDLESS = {"inputs": {"x": [[3e8]]}, "outputs": {"y": [[3e8]]}, "tolerance": 1}
+"""A golden case of the patient model that takes minutes."""
 QUICK = request_bytes(infer_path("patient"), json_body({"x": np.zeros((1, 1), np.float32)}))
 
 
@@ -130,6 +132,20 @@ def test_a_request_that_outlives_the_drain_is_given_up(repository: Path, query: 
         assert time.monotonic() - told < 5
 
 
+def test_an_admin_call_that_outlives_the_drain_is_given_up(tmp_path: Path) -> None:
+    """An operator who waits for a large model to load learns why it did not."""
+    add_version(tmp_path, "patient", 1, onnx_models.slow_on_demand())
+    with stopping(tmp_path, drain_delay_s=0, drain_timeout_s=1) as server:
+        add_version(tmp_path, "patient", 2, onnx_models.slow_on_demand(), golden={"cases": [ENDLESS]})
+        eventually(lambda: server.state("patient", 2) == "LOADING", what="a load under way")
+        with RawSocket(server.admin_address) as operator:
+            operator.send(request_bytes("/admin/v1/models/patient/versions/2/load", headers={"host": "localhost"}))
+            server.signal(signal.SIGTERM)
+            answer = operator.receive()
+        assert (answer.status, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert server.wait() == 0
+
+
 def test_a_connection_that_idles_is_closed_and_does_not_hold_up_the_exit(repository: Path) -> None:
     with stopping(repository, drain_delay_s=0) as server, RawSocket(server.data_address) as idle:
         idle.send(QUICK)
@@ -177,17 +193,16 @@ def test_a_stop_while_models_load_is_not_an_accident(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_serving", [True, False])
 def test_a_stop_waits_for_no_load(tmp_path: Path, *, is_serving: bool) -> None:
     """Nobody can ask onnxruntime to leave off, and a large model loads for minutes; before ready and afterwards."""
-    long_case = {"inputs": {"x": [[3e8]]}, "outputs": {"y": [[3e8]]}, "tolerance": 1}
     repository = tmp_path / "models"
     add_version(repository, "patient", 1, onnx_models.slow_on_demand())
     if is_serving:
         with stopping(repository, drain_delay_s=0) as server:
-            add_version(repository, "patient", 2, onnx_models.slow_on_demand(), golden={"cases": [long_case]})
+            add_version(repository, "patient", 2, onnx_models.slow_on_demand(), golden={"cases": [ENDLESS]})
             eventually(lambda: server.state("patient", 2) == "LOADING", what="a load under way")
             server.signal(signal.SIGTERM)
             assert server.wait() == 0
         return
-    add_version(repository, "patient", 2, onnx_models.slow_on_demand(), golden={"cases": [long_case]})
+    add_version(repository, "patient", 2, onnx_models.slow_on_demand(), golden={"cases": [ENDLESS]})
     data, admin = free_port(), free_port()
     places = ["--port", str(data), "--admin-port", str(admin), "--state-dir", "none"]
     with start_gateway([str(repository), *places], tmp_path, {"GATEWAY_DRAIN_DELAY_S": "0"}) as process:
