@@ -16,7 +16,7 @@ SERVERS := \
 WHOLE := gateway/api/payload.py gateway/inference/manifest.py gateway/inference/row_queue.py gateway/inference/signature.py
 
 # A file's tests share its servers, so they stay together; WORKERS= runs everything in one process.
-WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --durations 20
 
 # The two onnxruntime wheels break each other, so each has an environment of its own.
 ifeq ($(EXTRA),cpu)

@@ -118,7 +118,7 @@ def test_a_deadline_is_kept_while_a_slow_model_runs(
         answers = [client.receive() for client in clients]
     assert [answer.status for answer in answers] == [504, 504]
     assert 0.3 <= time.monotonic() - started < PROMPT_S
-    assert all("patient:1: the deadline passed after 3" in answer.error for answer in answers)
+    assert all("patient:1: the deadline passed after " in answer.error for answer in answers)
     assert tight_gateway.metric("gateway_rejected_total", model="patient", reason="deadline") == late + 2
     assert infer(tight_gateway, "patient", body_of(1)).status == 200
     assert time.monotonic() - started < PROMPT_S

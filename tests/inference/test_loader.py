@@ -395,7 +395,7 @@ def test_inputs_that_are_refused_now_and_then_do_not_spoil_the_test(rows: str | 
 
 
 def test_a_slow_model_is_tested_no_longer_than_needed() -> None:
-    slow = OnnxSession(onnx_models.slow(180_000), Execution(), name="slow:1")
+    slow = OnnxSession(onnx_models.slow(500_000), Execution(), name="slow:1")
 
     class Slow(Counted):
         def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: RunStop | None = None) -> list[Array]:
