@@ -83,9 +83,12 @@ def test_a_run_too_quick_for_the_clock_does_not_stay_free_for_ever() -> None:
         pytest.param([1, 2, 4, 8, 16, 32, 64], 8, id="rows gain nothing, yet a few share a run"),
         pytest.param([8, 8, 8, 8, 16, 32, 64], 8, id="rows gain up to eight"),
         pytest.param([8, 8, 8, 8, 8, 16, 32], 16, id="rows gain up to sixteen"),
-        pytest.param([8, 8, 8, 8, 8.8, 16, 32], 16, id="a tenth more a row is hardly more"),
+        pytest.param([8, 8, 8, 8, 8.79, 16, 32], 16, id="a tenth more a row is hardly more"),
         pytest.param([8, 8, 8, 8, 7.9, 13.5, 24], 64, id="more than a tenth is not"),
         pytest.param([1, 2], 2, id="never more than the largest"),
+        pytest.param(
+            [8e-6, 9e-6, 11e-6, 16e-6, 28e-6, 55e-6, 108e-6], 64, id="quick runs share what a batch costs besides"
+        ),
     ],
 )
 def test_a_run_grows_no_further_than_rows_gain_something(seconds_by_rows: list[float], efficient: int) -> None:
