@@ -10,6 +10,7 @@ import itertools
 import logging
 import random
 import sys
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from locust import FastHttpUser, LoadTestShape, constant_throughput, events, task
@@ -152,17 +153,16 @@ class Shape(LoadTestShape):
         return None if count is None else (count, float(options.peak_users))
 
 
+_ENCODERS: dict[str, Callable[[str, Tensors], Encoded]] = {"v2 json": v2_json, "v2 binary": v2_binary, "v1": v1}
+
+
 class ModelUser(FastHttpUser):
-    """Asks each model in turn, in the encoding of its subclass."""
+    """Asks each model in turn, in the dialect of its subclass."""
 
     abstract = True
     connection_timeout = 10.0
     network_timeout = 30.0
     dialect: ClassVar[str]
-
-    def encode(self, model: str, tensors: Tensors) -> Encoded:
-        """Write one request."""
-        raise NotImplementedError
 
     def on_start(self) -> None:
         """Draw from data that no other user draws."""
@@ -194,7 +194,7 @@ class ModelUser(FastHttpUser):
         shape: Any = self.environment.shape_class
         tensors = drawer.draw(shape.get_run_time())
         rows = len(next(iter(tensors.values())))
-        request = self.encode(drawer.model, tensors)
+        request = _ENCODERS[self.dialect](drawer.model, tensors)
         headers = request.headers
         if self._keys:
             headers = headers | {"x-routing-key": f"key-{self._random.randrange(self._keys)}"}
@@ -225,10 +225,6 @@ class V2JsonUser(ModelUser):
     weight = 2
     dialect = "v2 json"
 
-    def encode(self, model: str, tensors: Tensors) -> Encoded:
-        """Write tensors as JSON."""
-        return v2_json(model, tensors)
-
 
 class V2BinaryUser(ModelUser):
     """Speaks the Open Inference Protocol with binary tensors."""
@@ -236,17 +232,9 @@ class V2BinaryUser(ModelUser):
     weight = 1
     dialect = "v2 binary"
 
-    def encode(self, model: str, tensors: Tensors) -> Encoded:
-        """Write tensors as bytes behind the JSON."""
-        return v2_binary(model, tensors)
-
 
 class V1User(ModelUser):
     """Speaks REST v1."""
 
     weight = 1
     dialect = "v1"
-
-    def encode(self, model: str, tensors: Tensors) -> Encoded:
-        """Write tensors as rows."""
-        return v1(model, tensors)
