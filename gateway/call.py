@@ -59,12 +59,11 @@ class Call:
 
     answer: asyncio.Future[Answer]
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - a call with keywords costs a tenth of the whole
         self,
         endpoint: Endpoint,
         assignment: Assignment,
         request: Decoded,
-        *,
         key: bytes | None,
         key_hash: int,
         began: float,

@@ -45,7 +45,6 @@ class DataPlane:
 
     Attributes:
         observer: Is told of every answered request.
-        routing_key_headers: Names of the headers that the routes in force read their keys from.
     """
 
     def __init__(
@@ -66,7 +65,6 @@ class DataPlane:
         self._pinned: dict[ModelVersion, Endpoint] = {}
         self._health = RouteHealth(metrics)
         self.observer: Observer | None = None
-        self.routing_key_headers: frozenset[bytes] = frozenset()
 
     # --- what names mean -------------------------------------------------------------------------------
 
@@ -79,9 +77,6 @@ class DataPlane:
             self._shadowing.publish(routes)
         endpoints = {name: self._route_endpoint(published) for name, published in routes.items()}
         self._routed = {name: endpoint for name, endpoint in endpoints.items() if endpoint is not None}
-        self.routing_key_headers = frozenset(
-            published.route.routing_key_header.encode() for published in routes.values()
-        )
 
     def endpoint(self, name: str, version: int | None) -> Endpoint:
         """Return what a request for `name` means now.
@@ -285,7 +280,7 @@ class DataPlane:
         (target.attempts.get(code) or self._attempts(target, code)).value += 1
 
     def _answers(self, target: Target, code: int) -> CounterCell:
-        labels = (target.route, target.variant, target.key.model, str(target.key.version), str(code))
+        labels = (target.route, target.variant, target.key.model, target.version, str(code))
         shown = not target.route or self._health.is_in_force(target.route, target.variant)
         cell = target.answers[code] = self._metrics.counter("requests_total", *labels) if shown else CounterCell()
         return cell
@@ -316,6 +311,7 @@ class DataPlane:
                 variant=variant.name,
                 key=variant.model_version,
                 model=str(variant.model_version),
+                version=str(variant.model_version.version),
                 served=version,
                 breaker=self._health.breaker(name, variant),
                 duration=self._metrics.histogram("request_duration_seconds", name, variant.name),

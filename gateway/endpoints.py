@@ -36,7 +36,7 @@ class Target:
 
     Attributes:
         route, variant: As in the metrics' labels: "" and "pinned" for a pinned version.
-        model: The version as it is written: `fraud:3`.
+        model: The version as it is written: `fraud:3`. version: Its number as it is written.
         served: None while the version is not READY.
         breaker: None for a first variant and a pinned version: they have nobody to fall back to.
         answers: Counters of answers to callers by status.
@@ -47,6 +47,7 @@ class Target:
     variant: str
     key: ModelVersion
     model: str
+    version: str
     served: ServedVersion | None
     breaker: Breaker | None
     duration: HistogramCell
@@ -65,14 +66,13 @@ class Assignment:
     Attributes:
         index: Of the variant in the route.
         by: sticky, random, override, fallback or pinned.
-        headers: What every answer says of it. header_lines: The same as it is sent.
+        header_lines: What every answer says of it, as it is sent.
         answered: Counts the requests that it answered.
     """
 
     target: Target
     index: int
     by: str
-    headers: list[tuple[bytes, bytes]]
     header_lines: bytes
     answered: CounterCell
 
@@ -202,30 +202,25 @@ def pinned_endpoint(served: ServedVersion, metrics: Metrics) -> Endpoint:
         variant=PINNED,
         key=served.key,
         model=str(served.key),
+        version=str(served.key.version),
         served=served,
         breaker=None,
         duration=metrics.histogram("request_duration_seconds", "", PINNED),
     )
-    headers = [(b"x-gateway-model", target.model.encode()), (b"x-gateway-assigned-by", PINNED.encode())]
+    lines = f"x-gateway-model: {target.model}\r\nx-gateway-assigned-by: {PINNED}\r\n"
     return Endpoint(
         published=None,
         targets=(target,),
         reader=target,
         signature=served.loaded.signature,
-        pinned=Assignment(target, 0, PINNED, headers, _lines(headers), CounterCell()),  # counted in no series
+        pinned=Assignment(target, 0, PINNED, lines.encode(), CounterCell()),  # counted in no series
     )
 
 
 def _assignment(target: Target, index: int, by: str, revision: int, metrics: Metrics) -> Assignment:
-    headers = [
-        (b"x-gateway-model", target.model.encode()),
-        (b"x-gateway-assigned-by", by.encode()),
-        (b"x-gateway-variant", target.variant.encode()),
-        (b"x-gateway-revision", b"%d" % revision),
-    ]
+    lines = (
+        f"x-gateway-model: {target.model}\r\nx-gateway-assigned-by: {by}\r\n"
+        f"x-gateway-variant: {target.variant}\r\nx-gateway-revision: {revision}\r\n"
+    )
     answered = metrics.counter("assignments_total", target.route, target.variant, by)
-    return Assignment(target, index, by, headers, _lines(headers), answered)
-
-
-def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
-    return b"".join(b"%b: %b\r\n" % header for header in headers)
+    return Assignment(target, index, by, lines.encode(), answered)

@@ -17,8 +17,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.api.asgi import TASK
 from gateway.api.compression import MIN_BYTES
 from gateway.api.exchange import Exchange
-from gateway.api.infer import HttpResponse, InferCall, is_infer
-from gateway.api.problems import Headers, error_body, status_of
+from gateway.api.infer import Address, HttpResponse, InferCall, infer_address
+from gateway.api.plain_requests import PlainRequests
+from gateway.api.problems import Headers, error_body, header_lines, status_of
 from gateway.errors import BodyTimeout, GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
 from gateway.settings import LimitSettings
 
@@ -39,29 +40,34 @@ class ShortCycle(RequestResponseCycle):
     """
 
     message_event = asyncio.Event()  # uvicorn sets it when the connection is lost; nobody waits for this one
+    more_body = True
+    disconnected = False
+    response_started = False
+    response_complete = False
+    call: InferCall | None = None
+    compressing: asyncio.Task[None] | None = None
 
-    def __init__(self, protocol: BoundedProtocol, exchange: Exchange, parts: list[str]) -> None:
+    def __init__(
+        self,
+        protocol: BoundedProtocol,
+        exchange: Exchange,
+        address: Address,
+        headers: dict[bytes, bytes],
+        *,
+        keep_alive: bool,
+    ) -> None:
         """Take a request whose headers have arrived."""
         self.protocol = protocol
         self.exchange = exchange
-        self.parts = parts
-        self.headers: Headers = protocol.headers
-        self.transport = protocol.transport
-        self.keep_alive = protocol.parser.should_keep_alive()
-        self.on_response = protocol.on_response_complete
+        self.address = address
+        self.named = headers
+        self.keep_alive = keep_alive
         self.pieces: list[bytes] = []  # joined once; a single piece is not even copied
-        self.more_body = True
-        self.disconnected = False
-        self.response_started = False
-        self.response_complete = False
-        self.call: InferCall | None = None
-        self.compressing: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
+    def begin(self, body: bytes) -> None:
         """Hand the whole request to the desk; its answer comes with a callback, without a task."""
         self.more_body = False
-        begun = self.exchange.desk.begin(self.parts, self.headers, b"".join(self.pieces))
-        self.pieces.clear()
+        begun = self.exchange.desk.begin(self.address, self.named, body)
         if isinstance(begun, HttpResponse):
             self.write(begun)
         else:
@@ -97,20 +103,26 @@ class ShortCycle(RequestResponseCycle):
         """Write a whole answer and make the connection ready for the next request."""
         if self.disconnected:
             return
-        if self.protocol.is_draining():
+        protocol = self.protocol
+        if protocol.is_draining():
             self.keep_alive = False
-        lines = [_STATUS_LINES[response.status]]
-        lines += [b"%b: %b\r\n" % header for header in self.protocol.server_state.default_headers]
-        lines += [b"%b: %b\r\n" % header for header in response.own_headers]
-        if response.assignment is not None:
-            lines.append(response.assignment.header_lines)
-        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        lines.append(response.body)
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         self.response_started = self.response_complete = True
-        self.transport.write(b"".join(lines))
+        protocol.transport.write(
+            b"".join(
+                (
+                    _STATUS_LINES[response.status],
+                    protocol.default_lines(),
+                    response.own_lines,
+                    b"" if response.assignment is None else response.assignment.header_lines,
+                    end,
+                    response.body,
+                )
+            )
+        )
         if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
+            protocol.transport.close()
+        protocol.on_response_complete()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -118,10 +130,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     Attributes:
         exchange: Where inference requests may go directly; None sends everything through ASGI.
+        plain_requests: Reads those that need no parser.
     """
 
     limits: LimitSettings
     exchange: Exchange | None
+    plain_requests: PlainRequests
     is_draining: Callable[[], bool]
     count_refusal: Callable[[GatewayError], None]
 
@@ -132,9 +146,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._chunk_bytes = 0
         self._begun_in_bytes = 0
+        self._is_between = True
         self._in_head = False
         self._in_tail = False
         self._tail_bytes = 0
+        self._default_headers: Headers = []
+        self._default_lines = b""
         self._is_refused = False
         self._running: RequestResponseCycle | None = None
         super().connection_made(transport)
@@ -160,6 +177,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.idle_since = None
+        if self._is_between and self.exchange is not None and self._is_idle():
+            plain = self.plain_requests.read(data)
+            if plain is not None:
+                self.receiving_since = None
+                cycle = ShortCycle(self, self.exchange, plain.address, plain.headers, keep_alive=True)
+                self._running = self.cycle = cycle
+                cycle.begin(plain.body)
+                return
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.max_header_bytes:
@@ -186,6 +211,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
+        self._is_between = False
         self._in_head = True
         self._head_bytes = 0
         self._begun_in_bytes = self._chunk_bytes
@@ -212,8 +238,15 @@ class BoundedProtocol(HttpToolsProtocol):
             raise InvalidRequest("expected exactly one Host header")
         if self.parser.should_upgrade():
             return
-        if self.exchange is not None and self.url.endswith((b"/infer", b":predict")) and self._may_go_short(names):
-            self._running = self.cycle = ShortCycle(self, self.exchange, self.url.decode("latin-1").split("/"))
+        address = None if self.exchange is None else self._short_address(names)
+        if self.exchange is not None and address is not None:
+            self._running = self.cycle = ShortCycle(
+                self,
+                self.exchange,
+                address,
+                dict(self.headers),
+                keep_alive=self.parser.should_keep_alive(),
+            )
         else:
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
@@ -239,9 +272,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self.receiving_since = None
+        self._is_between = True
         self._in_tail = False
         if type(self.cycle) is ShortCycle:
-            self.cycle.begin()
+            body = b"".join(self.cycle.pieces)
+            self.cycle.pieces.clear()
+            self.cycle.begin(body)
         else:
             super().on_message_complete()
 
@@ -254,6 +290,13 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.flow.write_paused:
             self.flow.resume_reading()
         self.idle_since = time.monotonic()
+
+    def default_lines(self) -> bytes:
+        """Return the header lines of every answer; uvicorn makes new headers each second."""
+        headers = self.server_state.default_headers
+        if headers is not self._default_headers:
+            self._default_headers, self._default_lines = headers, header_lines(headers)
+        return self._default_lines
 
     def pause_writing(self) -> None:
         """Take no further requests from a client that does not read its answers."""
@@ -321,19 +364,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _may_go_short(self, names: list[bytes]) -> bool:
-        """Tell whether this is a plain POST of known, moderate size on a connection that waits for nothing else."""
-        if not self._is_idle() or b"content-length" not in names or b"content-encoding" in names:
-            return False
+    def _short_address(self, names: list[bytes]) -> Address | None:
+        """Return what a plain POST of known, moderate size asks for, on a connection that waits for nothing else."""
         url = self.url
-        if self.expect_100_continue or b"%" in url or b"?" in url or not is_infer(url.decode("latin-1").split("/")):
-            return False
+        if not url.endswith((b"/infer", b":predict")) or b"%" in url or b"?" in url:
+            return None
+        if b"content-length" not in names or b"content-encoding" in names or self.expect_100_continue:
+            return None
         length = self.headers[names.index(b"content-length")][1]
-        return (
-            self.parser.get_method() == b"POST"
-            and self.parser.get_http_version() == "1.1"
-            and int(length) <= min(SHORT_WAY_BYTES, self.limits.max_body_bytes)
-        )
+        if (
+            not self._is_idle()
+            or self.parser.get_method() != b"POST"
+            or self.parser.get_http_version() != "1.1"
+            or int(length) > min(SHORT_WAY_BYTES, self.limits.max_body_bytes)
+        ):
+            return None
+        return infer_address(url.decode("latin-1"))
 
     def _is_idle(self) -> bool:
         """Tell whether no request is being answered; uvicorn starts with no cycle although it declares one."""

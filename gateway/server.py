@@ -21,12 +21,13 @@ import uvicorn
 import uvloop
 
 from gateway.api.exchange import Exchange
+from gateway.api.plain_requests import PlainRequests
 from gateway.app import Gateway
 from gateway.errors import CannotStart, LoadFailed
 from gateway.identity import ReplicaIdentity
 from gateway.listener import Listener, Shared
 from gateway.listening import BACKLOG, address_of, open_admin_socket, open_data_socket, print_banner
-from gateway.protocol import BoundedProtocol
+from gateway.protocol import SHORT_WAY_BYTES, BoundedProtocol
 from gateway.settings import Settings
 
 Application = Callable[..., Awaitable[None]]
@@ -213,6 +214,10 @@ def _listener(gateway: Gateway, app: Application, exchange: Exchange | None) -> 
             super().connection_lost(exc)
             listener.note_connections()
 
+    limits = gateway.settings.limits
+    BoundProtocol.plain_requests = PlainRequests(
+        max_header_bytes=limits.max_header_bytes, max_body_bytes=min(SHORT_WAY_BYTES, limits.max_body_bytes)
+    )
     BoundProtocol.exchange = exchange
     BoundProtocol.is_draining = staticmethod(is_draining)
     server = gateway.settings.server

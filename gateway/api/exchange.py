@@ -27,7 +27,7 @@ from gateway.api.infer import (
     version_in,
 )
 from gateway.api.openapi import data_description
-from gateway.api.problems import REASON, Headers, header_value, status_of
+from gateway.api.problems import REASON, Headers, header_lines, header_value, status_of
 from gateway.controlplane import ControlPlane
 from gateway.dataplane import DataPlane
 from gateway.errors import (
@@ -82,14 +82,15 @@ class Exchange:
             if not is_infer(parts):
                 return await self._route(method, parts, headers, body)
             _allow(method, "POST")
+            address = address_of(parts)
             encoding = header_value(headers, b"content-encoding")
             if encoding:
                 self._access.check_predict(header_value(headers, b"authorization"))
-                self._dataplane.endpoint(*address_of(parts))  # an unknown name is the first thing to say
+                self._dataplane.endpoint(address.name, address.version)  # an unknown name is the first thing to say
                 body = await self._inflate(body, encoding)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
             return self.refuse(exc, headers, path=path)
-        begun = self.desk.begin(parts, headers, body)
+        begun = self.desk.begin(address, dict(headers), body)
         if isinstance(begun, HttpResponse):
             return begun
         try:
@@ -117,7 +118,7 @@ class Exchange:
             body = deflate(response.body, encoding)
         kept = [header for header in response.headers if header[0] != b"content-length"]
         sizes = [(b"content-encoding", encoding.encode()), (b"content-length", b"%d" % len(body))]
-        return HttpResponse(response.status, kept + sizes, body)
+        return HttpResponse(response.status, header_lines(kept + sizes), body)
 
     def refuse(self, error: Exception, headers: Headers, *, path: str = "") -> HttpResponse:
         """Answer with an error; with the path of an inference request, or as a fault of ours, it is also counted."""

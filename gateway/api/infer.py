@@ -9,12 +9,22 @@ import itertools
 import logging
 import os
 import time
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.api.auth import DataAccess
 from gateway.api.payload import DecodedRequest, Limits, decode_request
-from gateway.api.problems import CLIENT_CLOSED, REASON, Headers, error_body, extra_headers, status_of
+from gateway.api.problems import (
+    CLIENT_CLOSED,
+    REASON,
+    Headers,
+    error_body,
+    extra_headers,
+    header_lines,
+    status_of,
+)
 from gateway.api.v1 import PREDICT, decode_predict, split_verb
 from gateway.call import Call
 from gateway.dataplane import DataPlane
@@ -33,34 +43,24 @@ from gateway.settings import LimitSettings
 
 log = logging.getLogger(__name__)
 
-JSON = (b"content-type", b"application/json")
-_BINARY = (b"content-type", b"application/octet-stream")
+_JSON_LINE = b"content-type: application/json\r\n"
+_BINARY_LINES = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
+_LINES = b"content-length: %d\r\nx-request-id: %b\r\nserver-timing: queue;dur=%.3f, inference;dur=%.3f\r\n"
 _MAX_ID_LENGTH = 128
 _MAX_VERSION_DIGITS = 18
-_HEADERS_READ = frozenset(
-    {
-        b"authorization",
-        b"x-request-id",
-        b"x-gateway-variant",
-        b"x-request-timeout-ms",
-        b"inference-header-content-length",
-        b"content-encoding",
-        b"accept-encoding",
-    }
-)
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
     """A whole answer.
 
     Attributes:
-        own_headers: Of this answer alone; content-length is among them.
+        own_lines: Header lines of this answer alone, as they are sent; content-length is among them.
         accept_encoding: Set where the client would take the body compressed.
-        assignment: Who answered a prediction; it says so in headers that are made once for many answers.
+        assignment: Who answered a prediction; it says so in header lines that are made once for many answers.
     """
 
     status: int
-    own_headers: Headers
+    own_lines: bytes
     body: bytes
     accept_encoding: bytes = b""
     assignment: Assignment | None = None
@@ -68,7 +68,8 @@ class HttpResponse(msgspec.Struct, frozen=True):
     @property
     def headers(self) -> Headers:
         """All headers."""
-        return self.own_headers if self.assignment is None else self.own_headers + self.assignment.headers
+        lines = self.own_lines if self.assignment is None else self.own_lines + self.assignment.header_lines
+        return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.splitlines())]
 
 
 class InferCall(Call):
@@ -79,22 +80,21 @@ class InferCall(Call):
 
     __slots__ = ("_desk", "_given", "_name", "decoded", "request_id")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - a call with keywords costs a tenth of the whole
         self,
         desk: InferDesk,
         endpoint: Endpoint,
         assignment: Assignment,
         request: DecodedRequest,
-        *,
         name: str,
-        given: dict[bytes, bytes],
+        given: Mapping[bytes, bytes],
         request_id: bytes,
         key: bytes | None,
         key_hash: int,
         began: float,
         deadline: float,
     ) -> None:
-        super().__init__(endpoint, assignment, request, key=key, key_hash=key_hash, began=began, deadline=deadline)
+        super().__init__(endpoint, assignment, request, key, key_hash, began, deadline)
         self._desk = desk
         self._name = name
         self._given = given
@@ -127,21 +127,12 @@ class InferCall(Call):
             outputs,
             self.endpoint.signature,
             model_name=self._name,
-            version=str(assignment.target.key.version),
+            version=assignment.target.version,
             request_id=self.request_id.decode(),
         )
-        headers = [
-            JSON if json_length is None else _BINARY,
-            (b"content-length", b"%d" % len(content)),
-            (b"x-request-id", self.request_id),
-            (
-                b"server-timing",
-                b"queue;dur=%.3f, inference;dur=%.3f" % (timings.queue_s * 1000, timings.inference_s * 1000),
-            ),
-        ]
-        if json_length is not None:
-            headers.append((b"inference-header-content-length", b"%d" % json_length))
-        return HttpResponse(200, headers, content, self._given.get(b"accept-encoding", b""), assignment)
+        lines = _LINES % (len(content), self.request_id, timings.queue_s * 1000, timings.inference_s * 1000)
+        lines += _JSON_LINE if json_length is None else _BINARY_LINES % json_length
+        return HttpResponse(200, lines, content, self._given.get(b"accept-encoding", b""), assignment)
 
 
 class InferDesk:
@@ -151,66 +142,55 @@ class InferDesk:
         self.dataplane = dataplane
         self._access = access
         self._limits = limits
+        self._timeout_s = limits.request_timeout_s
         self._payload_limits = Limits(limits.max_json_depth, limits.max_tensor_elements)
         self._id_prefix = os.urandom(6).hex().encode()
         self._ids = itertools.count(1)
-        self._key_headers: frozenset[bytes] = frozenset()
-        self._headers_read = _HEADERS_READ
 
-    def begin(self, parts: list[str], headers: Headers, body: bytes) -> InferCall | HttpResponse:
+    def begin(self, address: Address, given: Mapping[bytes, bytes], body: bytes) -> InferCall | HttpResponse:
         """Read a POST to an infer path and queue it.
 
         Args:
-            parts: The path split at its slashes.
+            given: Headers by lower-case name.
             body: Inflated.
         Returns: The waiting call, or at once the answer that refuses it.
         """
         began = time.monotonic()
         dataplane = self.dataplane
-        if dataplane.routing_key_headers is not self._key_headers:  # other routes are in force
-            self._key_headers = dataplane.routing_key_headers
-            self._headers_read = _HEADERS_READ | self._key_headers
-        wanted = self._headers_read
-        given = {name: value for name, value in headers if name in wanted}
         request_id = self.request_id(given.get(b"x-request-id"))
-        asked: tuple[str, int | None] = ("", None)
+        is_v1, name, version = address
         endpoint: Endpoint | None = None
         call: InferCall | None = None
         try:
             if self._access.needs_token:
                 self._access.check_predict(given.get(b"authorization"))
-            name, version = asked = address_of(parts)
             endpoint = dataplane.endpoint(name, version)
-            request = self._decode(parts[1], given, body, endpoint)
+            request = (self._decode_v1 if is_v1 else self._decode_v2)(given, body, endpoint)
             override = given.get(b"x-gateway-variant")
             if override is not None and version is None:
                 self._check_override(given)
-            key = given.get(endpoint.routing_key_header) or _routing_key(request)
+            key = given.get(endpoint.routing_key_header)
+            timeout_s = self._timeout_s
+            if request.parameters:
+                key = key or _routing_key(request)
+                timeout_s = min(timeout_s, _timeout_parameter_s(request, timeout_s))
+            if b"x-request-timeout-ms" in given:
+                timeout_s = min(timeout_s, _timeout_header_s(given[b"x-request-timeout-ms"]))
             assignment, key_hash = endpoint.assign(key, override)
             call = InferCall(
-                self,
-                endpoint,
-                assignment,
-                request,
-                name=name,
-                given=given,
-                request_id=request_id,
-                key=key,
-                key_hash=key_hash,
-                began=began,
-                deadline=began + self._timeout_s(given, request),
+                self, endpoint, assignment, request, name, given, request_id, key, key_hash, began, began + timeout_s
             )
             dataplane.submit(call)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
             if call is not None:
                 return self._refuse_assigned(exc, call)
-            return self.failure(exc, endpoint, request_id, began, asked=asked)
+            return self.failure(exc, endpoint, request_id, began, asked=(name, version))
         return call
 
-    def _decode(self, protocol: str, given: dict[bytes, bytes], body: bytes, endpoint: Endpoint) -> DecodedRequest:
-        """Read a body as the protocol writes it."""
-        if protocol == "v1":
-            return decode_predict(body, endpoint.signature, self._payload_limits, model=endpoint.reader.model)
+    def _decode_v1(self, _: Mapping[bytes, bytes], body: bytes, endpoint: Endpoint) -> DecodedRequest:
+        return decode_predict(body, endpoint.signature, self._payload_limits, model=endpoint.reader.model)
+
+    def _decode_v2(self, given: Mapping[bytes, bytes], body: bytes, endpoint: Endpoint) -> DecodedRequest:
         length = given.get(b"inference-header-content-length")
         return decode_request(
             body,
@@ -258,9 +238,9 @@ class InferDesk:
 
     def _refusal(self, error: GatewayError, call: InferCall) -> HttpResponse:
         self.dataplane.count_rejection(call.assignment.target, REASON.get(type(error), "invalid"))
-        return error_response(error, call.request_id, *call.assignment.headers)
+        return error_response(error, call.request_id, call.assignment)
 
-    def _check_override(self, given: dict[bytes, bytes]) -> None:
+    def _check_override(self, given: Mapping[bytes, bytes]) -> None:
         if not self._access.may_override(given.get(b"authorization")):
             raise Forbidden("header 'x-gateway-variant': choosing a variant needs a token with the scope 'override'")
 
@@ -270,21 +250,19 @@ class InferDesk:
             return supplied
         return b"%s-%x" % (self._id_prefix, next(self._ids))
 
-    def _timeout_s(self, given: dict[bytes, bytes], request: DecodedRequest) -> float:
-        """Return the shortest of the server's limit, the header (ms) and the parameter (microseconds)."""
-        timeout_s = self._limits.request_timeout_s
-        header = given.get(b"x-request-timeout-ms")
-        if header is not None:
-            if not (header.isdigit() and len(header) <= 12 and int(header)):
-                raise InvalidRequest("header 'x-request-timeout-ms': expected a whole number of milliseconds above 0")
-            timeout_s = min(timeout_s, int(header) / 1000)
-        parameter = request.parameters.get("timeout")
-        if parameter is not None:
-            if type(parameter) is not int or parameter < 0:
-                raise InvalidRequest("parameter 'timeout': expected a whole number of microseconds")
-            if 0 < parameter < timeout_s * 1e6:  # an integer of JSON may be too large to become a float
-                timeout_s = parameter / 1e6
-        return timeout_s
+
+class Address(NamedTuple):
+    """What the path of an inference request asks for.
+
+    Attributes:
+        is_v1: Whether body and answer are REST v1's.
+        name: Of a route or a model.
+        version: The version it pins, None to follow the route.
+    """
+
+    is_v1: bool
+    name: str
+    version: int | None
 
 
 def is_infer(parts: list[str]) -> bool:
@@ -294,11 +272,21 @@ def is_infer(parts: list[str]) -> bool:
     return parts[-1].endswith(PREDICT) and parts[1:3] == ["v1", "models"] and len(parts) in (4, 6)
 
 
-def address_of(parts: list[str]) -> tuple[str, int | None]:
-    """Return the name and the version that an infer path asks for; see version_in."""
-    if parts[1] == "v1":
+def infer_address(path: str) -> Address | None:
+    """Return what a path asks for; None when it is no infer path, or one with a mistake in it."""
+    parts = path.split("/")
+    try:
+        return address_of(parts) if is_infer(parts) else None
+    except GatewayError:
+        return None
+
+
+def address_of(parts: list[str]) -> Address:
+    """Return what an infer path asks for; see version_in for what it raises."""
+    is_v1 = parts[1] == "v1"
+    if is_v1:
         parts, _ = split_verb(parts)
-    return parts[3], version_in(parts)
+    return Address(is_v1, parts[3], version_in(parts))
 
 
 def version_in(parts: list[str]) -> int | None:
@@ -320,15 +308,23 @@ def version_in(parts: list[str]) -> int | None:
     return int(digits)
 
 
-def error_response(error: GatewayError, request_id: bytes, *headers: tuple[bytes, bytes]) -> HttpResponse:
+def error_response(error: GatewayError, request_id: bytes, assignment: Assignment | None = None) -> HttpResponse:
     """Write an error as every client of the protocol reads it."""
-    said = ((b"x-request-id", request_id), *extra_headers(error), *headers)
-    return json_response(status_of(error), error_body(error), *said)
+    headers = [(b"x-request-id", request_id), *extra_headers(error)]
+    return json_response(status_of(error), error_body(error), headers, assignment=assignment)
 
 
-def json_response(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> HttpResponse:
+def json_response(
+    status: int,
+    body: bytes,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    *,
+    media_type: bytes = b"application/json",
+    assignment: Assignment | None = None,
+) -> HttpResponse:
     """Make an answer of a JSON body."""
-    return HttpResponse(status, [JSON, (b"content-length", b"%d" % len(body)), *headers], body)
+    own = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *headers]
+    return HttpResponse(status, header_lines(own), body, assignment=assignment)
 
 
 def _own_error(error: Exception, request_id: bytes) -> GatewayError:
@@ -343,6 +339,23 @@ def _header_length(value: bytes) -> int:
     if not (value.isdigit() and len(value) <= 18):
         raise InvalidRequest("header 'inference-header-content-length': expected a number of bytes")
     return int(value)
+
+
+def _timeout_header_s(value: bytes) -> float:
+    if not (value.isdigit() and len(value) <= 12 and int(value)):
+        raise InvalidRequest("header 'x-request-timeout-ms': expected a whole number of milliseconds above 0")
+    return int(value) / 1000
+
+
+def _timeout_parameter_s(request: DecodedRequest, most_s: float) -> float:
+    """Read the parameter `timeout`, in microseconds; 0 and what is absent ask for nothing."""
+    timeout = request.parameters.get("timeout", 0)
+    if timeout is None:
+        return most_s
+    if type(timeout) is not int or timeout < 0:
+        raise InvalidRequest("parameter 'timeout': expected a whole number of microseconds")
+    # An integer of JSON may be too large to become a float.
+    return timeout / 1e6 if 0 < timeout < most_s * 1e6 else most_s
 
 
 def _routing_key(request: DecodedRequest) -> bytes | None:

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.api.auth import AdminAccess, Caller
-from gateway.api.infer import HttpResponse
+from gateway.api.infer import HttpResponse, json_response
 from gateway.api.problems import PROBLEM_JSON, Headers, error_body, extra_headers, header_value, problem_body, status_of
 from gateway.errors import GatewayError, ShuttingDown
 
@@ -96,9 +96,6 @@ def refusal(error: GatewayError, scope: MutableMapping[str, Any]) -> HttpRespons
     """Write an error as the address writes errors: the protocol's form below /v2, problem details everywhere else."""
     path: str = scope["path"]
     if path.startswith("/v2/"):
-        body, media_type = error_body(error), b"application/json"
-    else:
-        body = problem_body(error, instance=path, request_id=caller_of(scope).request_id)
-        media_type = PROBLEM_JSON.encode()
-    head = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
-    return HttpResponse(status_of(error), head + extra_headers(error), body)
+        return json_response(status_of(error), error_body(error), extra_headers(error))
+    body = problem_body(error, instance=path, request_id=caller_of(scope).request_id)
+    return json_response(status_of(error), body, extra_headers(error), media_type=PROBLEM_JSON.encode())

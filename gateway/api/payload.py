@@ -19,7 +19,7 @@ import orjson
 from msgspec import Meta
 
 from gateway.errors import InvalidInput, InvalidRequest, TooLarge
-from gateway.inference.signature import NUMPY_TYPES, Signature
+from gateway.inference.signature import JSON_FLOATS, NUMPY_TYPES, Signature
 from gateway.messages import Array, TensorSpec
 
 BodyT = TypeVar("BodyT")
@@ -40,7 +40,6 @@ _STRUCT_CODES = {
     "FP32": "f",
     "FP64": "d",
 }
-_FLOATS = frozenset({"FP16", "FP32", "FP64"})
 _ELEMENT_TYPES = {datatype: frozenset({int}) for datatype in _STRUCT_CODES} | {
     "BOOL": frozenset({bool}),
     "FP16": frozenset({int, float}),
@@ -48,7 +47,8 @@ _ELEMENT_TYPES = {datatype: frozenset({int}) for datatype in _STRUCT_CODES} | {
     "FP64": frozenset({int, float}),
     "BYTES": frozenset({str}),
 }
-_ITEM_BYTES = {datatype: np.dtype(kind).itemsize for datatype, kind in NUMPY_TYPES.items()}
+_DTYPES = {datatype: np.dtype(kind) for datatype, kind in NUMPY_TYPES.items()}
+_ITEM_BYTES = {datatype: kind.itemsize for datatype, kind in _DTYPES.items()}
 _DEPTH_OF_DATA = 3  # {"inputs": [{"data": …
 _LENGTH_PREFIX = struct.Struct("<I")
 _BLOCK_BYTES = 65_536
@@ -86,6 +86,18 @@ class InferBody(msgspec.Struct, forbid_unknown_fields=True):
     outputs: Sequence[WantedOutput] | None = None
     parameters: Parameters | None = None
     model_name: str | None = None
+
+
+class _FloatTensor(Tensor):
+    """An input of numbers in a flat list."""
+
+    data: list[float] | None = None
+
+
+class _FloatBody(InferBody):
+    """A request all of whose tensors are numbers in flat lists, or binary."""
+
+    inputs: Sequence[_FloatTensor]
 
 
 class _AnyTensor(Tensor, forbid_unknown_fields=False):
@@ -128,6 +140,7 @@ class DecodedRequest(msgspec.Struct, frozen=True):
         )
 
 
+_decode_floats = msgspec.json.Decoder(_FloatBody).decode
 _decode_known = msgspec.json.Decoder(InferBody).decode
 _decode_any = msgspec.json.Decoder(_AnyBody)
 NO_BINARY: frozenset[str] = frozenset()
@@ -160,24 +173,30 @@ def decode_request(
     end = size if header_length is None else header_length
     if end > size:
         raise InvalidRequest(f"the JSON part is said to have {end} bytes, the body has {size}")
-    message = _parse(body if end == size else body[:end], limits)
+    message = _parse(body if end == size else body[:end], limits, of_floats=signature.takes_floats)
     inputs: dict[str, Array] = {}
     offset = end
     for tensor in message.inputs:
-        spec = _spec_for(tensor, inputs, signature, model)
-        elements = _count_elements(tensor, limits, model)
+        name, shape = tensor.name, tensor.shape
+        spec = signature.input_by_name.get(name)
+        if spec is None or name in inputs or tensor.datatype != spec.datatype:
+            raise _misfit(tensor, inputs, signature, model)
+        elements = math.prod(shape)
+        if not 0 < elements <= limits.max_tensor_elements:
+            _check_extent(tensor, limits, model)
         binary_bytes = _binary_bytes(tensor, model) if tensor.parameters else None
         if binary_bytes is None:
-            inputs[tensor.name] = _from_json(tensor, elements, spec, limits, model)
+            if type(tensor) is _FloatTensor and tensor.data is not None and len(tensor.data) == elements:
+                inputs[name] = _pack(tensor.data, shape, spec, model)
+            else:
+                inputs[name] = _from_json(tensor, elements, spec, limits, model)
             continue
         if offset + binary_bytes > size:
             raise InvalidInput(
                 f"{model}: input '{tensor.name}' is said to have {binary_bytes} bytes, "
                 f"{size - offset} are left in the body"
             )
-        inputs[tensor.name] = _from_binary(
-            memoryview(body)[offset : offset + binary_bytes], tensor.shape, elements, spec, model
-        )
+        inputs[name] = _from_binary(memoryview(body)[offset : offset + binary_bytes], shape, elements, spec, model)
         offset += binary_bytes
     if offset != size:
         raise InvalidRequest(f"{model}: {size - offset} bytes of the body belong to no input")
@@ -204,16 +223,17 @@ def encode_response(
     """
     described: list[dict[str, object]] = []
     chunks: list[bytes] = []
+    specs = signature.output_by_name
     for name, array in outputs.items():
-        datatype = signature.output_by_name[name].datatype
-        entry: dict[str, object] = {"name": name, "datatype": datatype, "shape": array.shape}
+        datatype = specs[name].datatype
         if binary is None or name in binary:
             chunk = _to_binary(array, datatype)
-            entry["parameters"] = {"binary_data_size": len(chunk)}
             chunks.append(chunk)
+            size = {"binary_data_size": len(chunk)}
+            described.append({"name": name, "datatype": datatype, "shape": array.shape, "parameters": size})
         else:
-            entry["data"] = _to_json(array, datatype, name)
-        described.append(entry)
+            data = _to_json(array, datatype, name)
+            described.append({"name": name, "datatype": datatype, "shape": array.shape, "data": data})
     message = orjson.dumps(
         {"id": request_id, "model_name": model_name, "model_version": model_version, "outputs": described},
         option=orjson.OPT_SERIALIZE_NUMPY,
@@ -223,8 +243,17 @@ def encode_response(
     return b"".join((message, *chunks)), len(message)
 
 
-def _parse(text: bytes, limits: Limits) -> InferBody:
-    """Parse the JSON part; unknown keys and what Python clients write for NaN and infinities go a slower way."""
+def _parse(text: bytes, limits: Limits, *, of_floats: bool) -> InferBody:
+    """Parse the JSON part; unknown keys and what Python clients write for NaN and infinities go a slower way.
+
+    Args:
+        of_floats: Whether to expect flat lists of numbers, which are parsed faster than lists of anything.
+    """
+    if of_floats:
+        try:
+            return _decode_floats(text)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            pass  # nested lists, nulls, or something wrong: say what below
     try:
         return _decode_known(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -285,29 +314,26 @@ def check_depth(text: bytes, limit: int) -> None:
         depth, quotes = int(levels[-1]), int(quoted[-1])
 
 
-def _spec_for(tensor: Tensor, seen: Mapping[str, Array], signature: Signature, model: str) -> TensorSpec:
-    spec = signature.input_by_name.get(tensor.name)
+def _misfit(tensor: Tensor, seen: Mapping[str, Array], signature: Signature, model: str) -> InvalidInput:
+    """Say why a tensor is none that the signature asks for."""
+    name = tensor.name
+    spec = signature.input_by_name.get(name)
     if spec is None:
-        raise InvalidInput(
-            f"{model}: unexpected input '{tensor.name}', expected {', '.join(map(repr, signature.input_by_name))}"
-        )
-    if tensor.name in seen:
-        raise InvalidInput(f"{model}: input '{tensor.name}' stands twice in the request")
-    if tensor.datatype != spec.datatype:
-        what = "datatype" if tensor.datatype in NUMPY_TYPES else "unknown datatype"
-        raise InvalidInput(f"{model}: input '{tensor.name}' has {what} '{tensor.datatype}', expected '{spec.datatype}'")
-    return spec
+        expected = ", ".join(map(repr, signature.input_by_name))
+        return InvalidInput(f"{model}: unexpected input '{name}', expected {expected}")
+    if name in seen:
+        return InvalidInput(f"{model}: input '{name}' stands twice in the request")
+    what = "datatype" if tensor.datatype in NUMPY_TYPES else "unknown datatype"
+    return InvalidInput(f"{model}: input '{name}' has {what} '{tensor.datatype}', expected '{spec.datatype}'")
 
 
-def _count_elements(tensor: Tensor, limits: Limits, model: str) -> int:
-    elements = math.prod(tensor.shape)
-    extent = elements or math.prod(filter(None, tensor.shape))  # numpy multiplies the axes of an empty tensor, too
-    if extent > limits.max_tensor_elements:
+def _check_extent(tensor: Tensor, limits: Limits, model: str) -> None:
+    """Bound the axes of an empty tensor, too: numpy multiplies those that are not 0."""
+    if math.prod(filter(None, tensor.shape)) > limits.max_tensor_elements:
         raise TooLarge(
             f"{model}: input '{tensor.name}' has shape {tensor.shape}, "
             f"at most {limits.max_tensor_elements} elements are taken"
         )
-    return elements
 
 
 def _binary_bytes(tensor: Tensor, model: str) -> int | None:
@@ -326,9 +352,8 @@ def _binary_bytes(tensor: Tensor, model: str) -> int | None:
 
 
 def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, limits: Limits, model: str) -> Array:
-    datatype = spec.datatype
     where = f"{model}: input '{tensor.name}'"
-    if datatype == "BF16":
+    if spec.datatype == "BF16":
         raise InvalidInput(f"{where}: BF16 has no JSON form, send it as binary data")
     if tensor.data is None:
         raise InvalidInput(f"{where} has neither 'data' nor 'binary_data_size'")
@@ -337,31 +362,39 @@ def _from_json(tensor: Tensor, elements: int, spec: TensorSpec, limits: Limits, 
         raise InvalidRequest(f"the JSON is nested deeper than {limits.max_json_depth} levels")
     if len(flat) != elements:
         raise InvalidInput(f"{where} has {len(flat)} elements, its shape {tensor.shape} says {elements}")
-    return make_array(flat, tensor.shape, datatype, where)
+    return make_array(flat, tensor.shape, spec, model)
 
 
-def make_array(flat: list[Any], shape: Sequence[int], datatype: str, where: str) -> Array:
+def make_array(flat: list[Any], shape: Sequence[int], spec: TensorSpec, model: str) -> Array:
     """Make a tensor of JSON elements.
 
     Args:
         flat: As many as the shape says, in row-major order.
-        datatype: Any but BF16.
+        spec: Of any datatype but BF16.
+        model: For errors: `fraud:3`.
     Raises: InvalidInput: an element is of another kind, or out of the datatype's range.
     """
+    datatype = spec.datatype
     found = set(map(type, flat))
     if not found <= _ELEMENT_TYPES[datatype]:
-        if datatype in _FLOATS and found <= {int, float, type(None)}:
+        if datatype in JSON_FLOATS and found <= {int, float, type(None)}:
             flat = [math.nan if element is None else element for element in flat]
         else:
-            wrong = found - _ELEMENT_TYPES[datatype]
-            raise InvalidInput(f"{where}: {datatype} elements cannot be {', '.join(sorted(map(_json_name, wrong)))}")
+            wrong = ", ".join(sorted(map(_json_name, found - _ELEMENT_TYPES[datatype])))
+            raise InvalidInput(f"{model}: input '{spec.name}': {datatype} elements cannot be {wrong}")
     if datatype == "BYTES":
         return _strings(flat, shape)
+    return _pack(flat, shape, spec, model)
+
+
+def _pack(flat: list[Any], shape: Sequence[int], spec: TensorSpec, model: str) -> Array:
+    """Make a tensor of numbers that are of the datatype's kind; see make_array."""
+    datatype = spec.datatype
     try:
         packed = _packer(datatype, len(flat)).pack(*flat)
     except (struct.error, OverflowError) as exc:
-        raise InvalidInput(f"{where}: a number is out of the range of {datatype}") from exc
-    return np.ndarray(shape, NUMPY_TYPES[datatype], packed)
+        raise InvalidInput(f"{model}: input '{spec.name}': a number is out of the range of {datatype}") from exc
+    return np.ndarray(shape, _DTYPES[datatype], packed)
 
 
 def _flatten(data: Any, shape: Sequence[int], where: str) -> list[Any]:  # noqa: ANN401 - any JSON value
@@ -401,7 +434,7 @@ def _from_binary(chunk: memoryview, shape: Sequence[int], elements: int, spec: T
         )
     if spec.datatype == "BOOL" and np.frombuffer(chunk, dtype=np.uint8).max(initial=0) > 1:
         raise InvalidInput(f"{where}: BOOL bytes are 0 or 1")
-    array: Array = np.frombuffer(chunk, dtype=NUMPY_TYPES[spec.datatype])
+    array: Array = np.frombuffer(chunk, dtype=_DTYPES[spec.datatype])
     if not array.flags.aligned:
         array = array.copy()  # operators may assume aligned elements
     return array.reshape(shape)
@@ -494,7 +527,7 @@ def _to_json(array: Array, datatype: str, name: str) -> object:
         return array.ravel().tolist()
     if datatype == "BF16":
         raise InvalidRequest(f"output '{name}' is BF16, which has no JSON form: ask for it with \"binary_data\": true")
-    return np.ascontiguousarray(array).ravel()
+    return array.ravel()
 
 
 def _to_binary(array: Array, datatype: str) -> bytes:

@@ -6,6 +6,7 @@ Words come from the error itself; no path of the disk, no traceback, no token.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import orjson
 
@@ -87,6 +88,11 @@ Headers = list[tuple[bytes, bytes]]
 def header_value(headers: Headers, name: bytes) -> bytes | None:
     """Find a header's first value."""
     return next((value for given, value in headers if given == name), None)
+
+
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Write headers as they are sent."""
+    return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
 def status_of(error: GatewayError) -> int:

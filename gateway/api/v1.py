@@ -141,9 +141,7 @@ def decode_predict(body: bytes, signature: Signature, limits: Limits, *, model: 
         raise InvalidRequest(f"{model}: expected one of 'instances' and 'inputs', got {found}")
     is_row_form = message.instances is not None
     given = _rows(message.instances, signature, model) if is_row_form else _columns(message.inputs, signature, model)
-    inputs = {
-        spec.name: _tensor(given[spec.name], spec, limits, f"{model}: input '{spec.name}'") for spec in signature.inputs
-    }
+    inputs = {spec.name: _tensor(given[spec.name], spec, limits, model) for spec in signature.inputs}
     rows = signature.check(inputs, model=model)
     return PredictRequest("", inputs, rows, (), NO_BINARY, {}, is_row_form)
 
@@ -216,8 +214,9 @@ def _columns(inputs: object, signature: Signature, model: str) -> Mapping[str, o
     return inputs
 
 
-def _tensor(value: object, spec: TensorSpec, limits: Limits, where: str) -> Array:
+def _tensor(value: object, spec: TensorSpec, limits: Limits, model: str) -> Array:
     """Make a tensor of nested lists, whose shape is that of the first element at each level."""
+    where = f"{model}: input '{spec.name}'"
     if spec.datatype == "BF16":
         raise InvalidInput(f"{where}: BF16 has no JSON form, send it as binary data to /v2")
     shape: list[int] = []
@@ -234,7 +233,7 @@ def _tensor(value: object, spec: TensorSpec, limits: Limits, where: str) -> Arra
         raise TooLarge(f"{where} has shape {shape}, at most {limits.max_tensor_elements} elements are taken")
     if spec.datatype == "BYTES":
         level = [_text(element, where) if type(element) is dict else element for element in level]
-    return make_array(level, shape, spec.datatype, where)
+    return make_array(level, shape, spec, model)
 
 
 def _is_binary(value: object, spec: TensorSpec) -> bool:

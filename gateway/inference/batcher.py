@@ -24,7 +24,7 @@ from gateway.inference.signature import NUMPY_TYPES
 from gateway.inference.spare_runs import SpareRuns
 from gateway.inference.statistics import Statistics
 from gateway.messages import Array, Timings
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import CounterCell, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ class Batcher:
         self._batch_rows = metrics.histogram("batch_rows", *labels)
         self._metrics = metrics
         self._labels = labels
+        self._batches: dict[str, CounterCell] = {}
 
     @property
     def queued_rows(self) -> int:
@@ -281,9 +282,9 @@ class Batcher:
                 statistics.fail.add(queue_s + run.run_s)
                 if not answer.done():
                     answer.set_exception(outcome)
-        self._metrics.counter("batches_total", *self._labels, batch.reason).add()
+        (self._batches.get(batch.reason) or self._counter(batch.reason)).value += 1
         if run.isolated:
-            self._metrics.counter("batches_total", *self._labels, "isolated").add(run.isolated)
+            self._counter("isolated").add(run.isolated)
         self._batch_rows.observe(batch.rows)
         self._inference_duration.observe(run.run_s)
         if answered:
@@ -299,6 +300,10 @@ class Batcher:
                 run_s=run.run_s,
                 split_s=run.split_s,
             )
+
+    def _counter(self, reason: str) -> CounterCell:
+        cell = self._batches[reason] = self._metrics.counter("batches_total", *self._labels, reason)
+        return cell
 
     def _stop_if_unwanted(self, running: _Running) -> None:
         if running in self._running and all(request.is_abandoned() for request in running.batch.requests):

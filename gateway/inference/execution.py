@@ -103,11 +103,15 @@ def run_batch(
     if len(requests) == 1:
         outcomes = [dict(zip(names, arrays, strict=True))]
     else:
+        columns = list(zip(names, arrays, strict=True))
         outcomes = []
         start = 0
         for request in requests:
             end = start + request.rows
-            outcomes.append({name: array[start:end] for name, array in zip(names, arrays, strict=True)})
+            outputs: Outputs = {}  # a comprehension costs twice as much
+            for name, array in columns:
+                outputs[name] = array[start:end]
+            outcomes.append(outputs)
             start = end
     return BatchRun(outcomes, runs, assembled - began, ran - assembled, time.perf_counter() - ran)
 

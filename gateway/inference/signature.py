@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
 
 import msgspec
 import numpy as np
@@ -32,6 +33,9 @@ NUMPY_TYPES: dict[str, npt.DTypeLike] = {
     "BYTES": np.object_,
 }
 """The protocol's datatypes in numpy; BF16 travels as its bits, BYTES as objects."""
+
+JSON_FLOATS = frozenset({"FP16", "FP32", "FP64"})
+"""Floating-point datatypes that have a JSON form."""
 
 _ONNX_ELEMENTS = {
     "bool": "BOOL",
@@ -91,6 +95,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         rows: Size of the first axis that all tensors share: FREE_ROWS, a fixed size, or None when they share none.
         same_rows_axis: Whether that free axis carries one symbolic name (or none at all) everywhere.
         is_static: Whether every axis but the rows is fixed, so that all requests have one shape.
+        takes_floats: Whether every input has floating-point numbers that JSON can write.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -98,6 +103,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     rows: int | None
     same_rows_axis: bool
     is_static: bool
+    takes_floats: bool
     input_by_name: Mapping[str, TensorSpec]
     output_by_name: Mapping[str, TensorSpec]
     shared_axes: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
@@ -125,6 +131,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             rows=rows,
             same_rows_axis=rows == FREE_ROWS and len(names) == 1,
             is_static=all(size >= 0 for spec in inputs for size in spec.shape[1 if rows is not None else 0 :]),
+            takes_floats=all(spec.datatype in JSON_FLOATS for spec in inputs),
             input_by_name={spec.name: spec for spec in inputs},
             output_by_name={spec.name: spec for spec in outputs},
             forms=tuple(
@@ -152,9 +159,10 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             array = inputs.get(name)
             if array is None:
                 self._refuse_names(inputs, model)
-            elif array.ndim != rank or (array.shape[1:] != tail and not _fits(array, self.input_by_name[name])):
+            shape = array.shape
+            if len(shape) != rank or (shape[1:] != tail and not _fits(shape, self.input_by_name[name])):
                 wanted = display_shape(self.input_by_name[name])
-                raise InvalidInput(f"{model}: input '{name}' has shape {list(array.shape)}, expected {wanted}")
+                raise InvalidInput(f"{model}: input '{name}' has shape {list(shape)}, expected {wanted}")
         for name, places in self.shared_axes:
             sizes = {inputs[tensor].shape[axis] for tensor, axis in places}
             if len(sizes) > 1:
@@ -162,7 +170,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidInput(f"{model}: inputs differ in '{name}', expected one size: {where}")
         return 1 if self.rows is None or not inputs else int(inputs[self.inputs[0].name].shape[0])
 
-    def _refuse_names(self, inputs: Mapping[str, Array], model: str) -> None:
+    def _refuse_names(self, inputs: Mapping[str, Array], model: str) -> NoReturn:
         missing = [name for name in self.input_by_name if name not in inputs]
         unknown = [name for name in inputs if name not in self.input_by_name]
         raise InvalidInput(
@@ -177,8 +185,8 @@ def display_shape(spec: TensorSpec) -> str:
     return f"[{', '.join(sizes)}]"
 
 
-def _fits(array: Array, spec: TensorSpec) -> bool:
-    return all(want in (-1, got) for want, got in zip(spec.shape, array.shape, strict=True))
+def _fits(shape: Sequence[int], spec: TensorSpec) -> bool:
+    return all(want in (-1, got) for want, got in zip(spec.shape, shape, strict=True))
 
 
 def _free(spec: TensorSpec) -> TensorSpec:

@@ -1,0 +1,161 @@
+"""Owns the promise of the short reading: what it takes, llhttp would have read the same, and clients' own is taken."""
+
+from __future__ import annotations
+
+import httptools
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.api.infer import Address, infer_address
+from gateway.api.plain_requests import PlainRequests
+
+BODY = b'{"inputs": []}'
+PATH = b"/v2/models/fraud/infer"
+
+
+def reader(*, max_header_bytes: int = 16_384, max_body_bytes: int = 1000) -> PlainRequests:
+    return PlainRequests(max_header_bytes=max_header_bytes, max_body_bytes=max_body_bytes)
+
+
+def written(*lines: bytes, first: bytes = b"POST " + PATH + b" HTTP/1.1", body: bytes = BODY) -> bytes:
+    return b"\r\n".join((first, *lines, b"", body))
+
+
+def length(size: int = len(BODY)) -> bytes:
+    return b"Content-Length: %d" % size
+
+
+class Llhttp:
+    """What llhttp reads in some bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self.url = self.body = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.messages = 0
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(data)
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.messages += 1
+
+
+FIRST = b"POST " + PATH + b" HTTP/1.1"
+NAMES = (b"Host", b"Content-Length", b"content-length", b"Connection", b"Accept", b"X", b"Transfer-Encoding", b"Expect")
+ODD_NAMES = (b"Upgrade", b"Trailer", b"Proxy-Connection", b"X Y", b"", b"\x00", b"X\xe9")
+VALUES = (b"h", b"14", b"+14", b"14 ", b" 14", b"014", b"1_4", b"keep-alive", b"Close", b"a b", b"", b"chunked", b"tls")
+COLONS = (b": ", b":", b" : ", b":\t", b":  ", b"")
+
+one_line = st.one_of(
+    st.tuples(st.sampled_from(NAMES + ODD_NAMES), st.just(b": "), st.sampled_from(VALUES)),
+    st.tuples(st.sampled_from(NAMES), st.sampled_from(COLONS), st.sampled_from(VALUES) | st.binary(max_size=6)),
+).map(b"".join) | st.binary(max_size=12)
+head = st.builds(lambda line: [b"Host: h", length(), line], one_line).flatmap(st.permutations)
+first = st.just(FIRST) | st.builds(
+    b"%b %b HTTP/%b".__mod__,
+    st.tuples(
+        st.sampled_from([b"POST", b"GET", b"post", b"POST "]),
+        st.sampled_from([PATH, b"/v1/models/fraud:predict", PATH + b"?a", b"/v2/models/a%20b/infer", b"*"]),
+        st.sampled_from([b"1.1", b"1.0", b"2", b"1.1 "]),
+    ),
+)
+body = st.just(BODY) | st.sampled_from([b"", BODY + b"x", BODY[:-1]])
+
+
+@settings(max_examples=2000)
+@given(
+    st.builds(lambda first, lines, body: written(*lines, first=first, body=body), st.just(FIRST) | first, head, body)
+)
+def test_what_it_takes_llhttp_reads_the_same(data: bytes) -> None:
+    plain = reader().read(data)
+    if plain is None:
+        return
+    try:
+        whole = Llhttp(data)
+    except httptools.HttpParserError as exc:
+        pytest.fail(f"llhttp refuses it: {exc}")
+    assert whole.messages == 1
+    assert (whole.parser.get_method(), whole.parser.get_http_version()) == (b"POST", "1.1")
+    assert whole.parser.should_keep_alive()
+    assert not whole.parser.should_upgrade()
+    assert plain.address == infer_address(whole.url.decode())
+    assert list(plain.headers.items()) == whole.headers
+    assert plain.body == whole.body
+
+
+CLIENTS = {
+    "tritonclient": [b"Host: h:8000", b"Connection: keep-alive", b"User-Agent: python-geventhttpclient-2.3", length()],
+    "requests": [b"Host: h", b"User-Agent: python-requests/2.32", b"Accept-Encoding: gzip, deflate", b"Accept: */*",
+                 b"Connection: keep-alive", length(), b"Content-Type: application/json"],
+    "aiohttp": [b"Host: h", b"Accept: */*", b"Accept-Encoding: gzip", b"User-Agent: a/3 b/3", length()],
+    "curl": [b"Host: h", b"User-Agent: curl/8", b"Accept: */*", b"Content-Type: application/json", length()],
+    "traced": [b"Host: h", length(), b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_clients_requests_are_taken(client: str) -> None:
+    plain = reader().read(written(*CLIENTS[client]))
+    assert plain is not None
+    assert plain.address == Address(is_v1=False, name="fraud", version=None)
+    assert plain.headers[b"content-length"] == b"14"
+    assert plain.body == BODY
+
+
+def test_a_predict_request_of_v1_and_a_pinned_version_are_taken() -> None:
+    for path, address in (
+        (b"/v1/models/fraud:predict", Address(is_v1=True, name="fraud", version=None)),
+        (b"/v2/models/fraud/versions/7/infer", Address(is_v1=False, name="fraud", version=7)),
+    ):
+        plain = reader().read(written(b"Host: h", length(), first=b"POST %b HTTP/1.1" % path))
+        assert plain is not None
+        assert plain.address == address
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(written(b"Host: h", length()) + b"POST", id="the next request has begun"),
+        pytest.param(written(b"Host: h", length(99)), id="not whole yet"),
+        pytest.param(written(b"Host: h", length())[:40], id="the head is not whole yet"),
+        pytest.param(written(length()), id="no host"),
+        pytest.param(written(b"Host: h"), id="no length"),
+        pytest.param(written(b"Host: h", length(), length()), id="a header twice"),
+        pytest.param(written(b"Host: h", length(), b"Content-Encoding: gzip"), id="compressed"),
+        pytest.param(written(b"Host: h", length(), b"Expect: 100-continue"), id="waits to be told to go on"),
+        pytest.param(written(b"Host: h", length(), b"Connection: close"), id="the connection ends"),
+        pytest.param(written(b"Host: h", length(), b"A: b", b" folded"), id="a folded line"),
+        pytest.param(written(b"Host: h", b"Content-Length: " + b"0" * 99 + b"14"), id="a very long number"),
+        pytest.param(
+            written(b"Host: h", length(), first=b"POST /v2/models/fraud/versions/x/infer HTTP/1.1"), id="a wrong path"
+        ),
+        pytest.param(written(b"Host: h", length(), first=b"POST /v2/repository/index HTTP/1.1"), id="another path"),
+        pytest.param(written(b"Host: h", length(1001), body=b"x" * 1001), id="a body that is too large"),
+        pytest.param(written(b"Host: h", length(), b"A: " + b"b" * 20_000), id="a head that is too large"),
+    ],
+)
+def test_everything_else_is_left_to_llhttp(data: bytes) -> None:
+    subject = reader()
+    assert subject.read(data) is None
+    assert subject.read(data) is None  # nor is it taken once its lines are known
+
+
+def test_headers_that_differ_in_each_request_are_forgotten() -> None:
+    subject = reader()
+    for number in range(5000):
+        address = b"POST /v2/models/m%d/infer HTTP/1.1" % number
+        assert subject.read(written(b"Host: h", length(), b"X-Request-Id: %d" % number, first=address)) is not None
+        assert subject.remembered <= 2 * 1024
+    long = b"X-Long: " + b"x" * 600
+    before = subject.remembered
+    assert subject.read(written(b"Host: h", length(), long)) is not None
+    assert subject.remembered <= before + 1, "long lines are not kept"
