@@ -7,6 +7,7 @@ loader threads.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -410,6 +411,7 @@ class ControlPlane:
 
         async def drain() -> None:
             await served.batcher.drain()
+            gc.collect()  # failed requests and closed connections leave cycles that name it; its memory is wanted now
             record = self._registry.record(served.key)
             if record is not None and record.state is VersionState.DRAINING:
                 self._registry.put(VersionRecord(served.key, VersionState.UNLOADED, record.reason))

@@ -88,6 +88,7 @@ class ShortCycle(RequestResponseCycle):
         if call.falls_back():
             call.answer.add_done_callback(self._settle)
             return
+        self.call = None  # an idle connection would keep the version that answered last, and all its memory
         response = call.settle()
         if response is None:
             return

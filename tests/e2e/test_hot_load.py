@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.e2e.traffic import Traffic
-from tests.e2e.wire import infer_path, json_body, read_outputs, request_bytes
+from tests.e2e.wire import RawSocket, infer_path, json_body, read_outputs, request_bytes
 from tests.support import onnx_models
 from tests.support.repositories import add_version, configure, manifest_of
 from tests.support.server import GatewayProcess, HttpAnswer, eventually, running_gateway
@@ -301,6 +303,32 @@ def test_a_loaded_version_stays_loaded_although_model_toml_leaves_it_out(
     await_scan(server, repository)
     assert check_version(infer(server, "chosen", 2)) == ""
     assert infer(server, "chosen").json["model_version"] == "1"
+
+
+def resident_mib(server: GatewayProcess) -> float:
+    """Return the memory that the process has in RAM."""
+    pages = int(Path(f"/proc/{server.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def test_an_unloaded_versions_memory_is_free_at_once(tmp_path: Path) -> None:
+    """The next version may need it, on a GPU above all: neither an idle connection nor a failed request keeps it."""
+    add_version(tmp_path, "large", 1, onnx_models.lookup(48 << 18))
+    good, bad = (
+        request_bytes(infer_path("large"), json_body({"x": np.array([index], np.int64)})) for index in (1, 48 << 18)
+    )
+    with running_gateway(tmp_path) as server, ExitStack() as connections:
+        resident = []
+        for _ in range(6):
+            for content, status in ((bad, 400), (good, 200)):
+                connection = connections.enter_context(RawSocket(server.data_address))
+                connection.send(content)
+                assert connection.receive().status == status
+            assert admin(server, "large", 1, "unload").status == 200
+            await_state(server, "large", 1, "UNLOADED")
+            resident.append(resident_mib(server))
+            assert admin(server, "large", 1, "load").status == 200
+        assert max(resident) < resident[0] + 48, resident
 
 
 def test_a_version_that_model_toml_no_longer_names_is_unloaded(server: GatewayProcess, repository: Path) -> None:
