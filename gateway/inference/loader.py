@@ -35,6 +35,7 @@ from gateway.inference.warmup import run_samples, sample_inputs
 from gateway.messages import Array, ModelVersion
 
 _SLOW_RUN_S = 0.5
+_MUCH = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Sharing:
     """Whether requests of this version may share a run, and why.
 
     Attributes:
-        fixed_rows: Size of a first axis that the file fixes: batches are padded to it and cut again. None when free.
+        fixed_rows: Rows that every run has: batches are padded to them and cut again. The file fixes its first axis, or
+            a device takes long to change to another size. None when free.
     """
 
     shares_runs: bool
@@ -111,6 +113,10 @@ def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) ->
     sharing = decide_sharing(session, config.batching, sample=sample)
     signature = declared.with_free_rows() if sharing.fixed_rows else declared
     run_time = warm_up(sessions, config.batching, sharing, sample=sample)
+    one_size = decide_size(session, config.batching, sharing, run_time, sample=sample)
+    if one_size is not sharing:
+        sharing = one_size
+        run_time = warm_up(sessions, config.batching, sharing, sample=sample)
     if triton is not None:
         run_samples(sessions, triton, asked, rows=sharing.fixed_rows)
     return LoadedVersion(
@@ -211,7 +217,6 @@ def warm_up(sessions: list[Session], batching: Batching, sharing: Sharing, *, sa
 
     Raises: LoadFailed: a run fails on the publisher's own sample; made-up inputs may be refused.
     """
-    signature = sessions[0].signature
     limit = batching.max_rows if sharing.shares_runs and not sharing.fixed_rows else 1
     sizes = sorted({*(2**k for k in range(limit.bit_length())), limit})
     run_time = RunTime(limit)
@@ -219,10 +224,7 @@ def warm_up(sessions: list[Session], batching: Batching, sharing: Sharing, *, sa
     for session in sessions:
         for size in sizes:
             rows = sharing.fixed_rows or size
-            if sample is not None:
-                inputs = repeated_rows(sample, rows) if signature.rows is not None else sample
-            else:
-                inputs = random_inputs(signature, rows, random, scale=1.0)
+            inputs = _warm_inputs(session, rows, random, sample)
             try:
                 seconds = _fastest(session, inputs)
             except GatewayError as exc:
@@ -233,13 +235,51 @@ def warm_up(sessions: list[Session], batching: Batching, sharing: Sharing, *, sa
     return run_time
 
 
+def decide_size(
+    session: Session, batching: Batching, sharing: Sharing, run_time: RunTime, *, sample: Inputs | None
+) -> Sharing:
+    """Have every run padded to one size where a device takes longer to change the size than to run the padding.
+
+    cuDNN searches its algorithms anew for every convolution whose input has another shape than the last one had: tens
+    of milliseconds, in a batch that would take one.
+
+    Args:
+        run_time: What a run of each size takes once the size is the last one's.
+    """
+    rows = min(batching.max_rows, run_time.efficient_rows())
+    if not sharing.shares_runs or sharing.fixed_rows or session.providers[0] == "cpu" or rows == 1:
+        return sharing
+    random = np.random.default_rng(23)  # the last run was of more rows than one
+    one, many = (_warm_inputs(session, size, random, sample) for size in (1, rows))
+    try:
+        change_s = min(_seconds(session, inputs) for _ in range(3) for inputs in (one, many))
+        padded_s = _fastest(session, many)
+    except GatewayError:  # made-up values may be refused
+        return sharing
+    if change_s < _MUCH * padded_s:
+        return sharing
+    why = f"another size takes {change_s * 1e3:.1f} ms to set up"
+    reason = f"{sharing.reason}; batches are padded to {rows} rows: {why}"
+    return Sharing(shares_runs=True, reason=reason, fixed_rows=rows)
+
+
+def _warm_inputs(session: Session, rows: int, random: np.random.Generator, sample: Inputs | None) -> Inputs:
+    if sample is None:
+        return random_inputs(session.signature, rows, random, scale=1.0)
+    return repeated_rows(sample, rows) if session.signature.rows is not None else sample
+
+
+def _seconds(session: Session, inputs: Inputs) -> float:
+    started = time.perf_counter()
+    session.run(inputs, ())
+    return time.perf_counter() - started
+
+
 def _fastest(session: Session, inputs: Inputs) -> float:
     """Seconds of the quickest of three runs, the first of which may still allocate."""
     best = float("inf")
     for _ in range(3):
-        started = time.perf_counter()
-        session.run(inputs, ())
-        best = min(best, time.perf_counter() - started)
+        best = min(best, _seconds(session, inputs))
         if best > _SLOW_RUN_S:
             break
     return best

@@ -6,6 +6,7 @@ Loads real models; nothing is served.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from gateway.errors import InvalidInput, InvalidModel, LoadFailed
 from gateway.inference.execution import run_batch
-from gateway.inference.loader import LoadedVersion, Sharing, decide_sharing, load_version, warm_up
+from gateway.inference.loader import LoadedVersion, Sharing, decide_sharing, decide_size, load_version, warm_up
 from gateway.inference.manifest import Golden, GoldenCase, sha256_of
 from gateway.inference.model_config import Batching, Execution, ModelConfig, Outputs
 from gateway.inference.repository import VersionFiles
@@ -492,6 +493,69 @@ def test_a_warm_up_that_fails_on_made_up_rows_leaves_those_sizes_unknown() -> No
     run_time = warm_up([Small()], Batching(max_rows=8), SHARED, sample=None)
     assert run_time.predict(2) < math.inf
     assert run_time.predict(4) == math.inf
+
+
+# --- one size for all runs ------------------------------------------------------------------------------------
+
+
+class Reluctant(StubSession):
+    """Takes hundredths of a second to change to another number of rows, as cuDNN does; negative rows are welcome."""
+
+    def __init__(self, provider: str = "cuda") -> None:
+        super().__init__()
+        self.providers = (provider,)
+        self.sizes: list[int] = []
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: RunStop | None = None) -> list[Array]:
+        rows = len(inputs["x"])
+        if self.sizes[-1:] != [rows]:
+            threading.Event().wait(0.02)
+        self.sizes.append(rows)
+        return super().run({"x": abs(inputs["x"])}, outputs, stop)
+
+
+def size_of(session: StubSession, sharing: Sharing = SHARED, *, max_rows: int = 8) -> Sharing:
+    batching = Batching(max_rows=max_rows)
+    run_time = warm_up([session], batching, sharing, sample=None)
+    return decide_size(session, batching, sharing, run_time, sample=None)
+
+
+def test_where_another_size_takes_long_every_run_has_the_same() -> None:
+    decided = size_of(Reluctant())
+    assert (decided.shares_runs, decided.fixed_rows) == (True, 8)
+    assert decided.reason.startswith("for the test; batches are padded to 8 rows: another size takes ")
+
+
+def test_a_padded_size_is_no_larger_than_max_rows() -> None:
+    assert size_of(Reluctant(), max_rows=6).fixed_rows == 6
+
+
+class Accommodating(Reluctant):
+    """Takes its time for every run, whatever the last one's rows."""
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: RunStop | None = None) -> list[Array]:
+        self.sizes = []
+        return super().run(inputs, outputs, stop)
+
+
+@pytest.mark.parametrize(
+    ("session", "sharing", "max_rows"),
+    [
+        pytest.param(Accommodating(), SHARED, 8, id="another size costs nothing"),
+        pytest.param(Reluctant("cpu"), SHARED, 8, id="the processor"),
+        pytest.param(Reluctant(), Sharing(shares_runs=False, reason=""), 8, id="requests run alone"),
+        pytest.param(Reluctant(), SHARED, 1, id="runs of one row"),
+        pytest.param(Reluctant(), Sharing(shares_runs=True, reason="", fixed_rows=4), 8, id="the file fixes the rows"),
+    ],
+)
+def test_elsewhere_nothing_is_padded(session: StubSession, sharing: Sharing, max_rows: int) -> None:
+    assert size_of(session, sharing, max_rows=max_rows) is sharing
+
+
+def test_a_model_that_refuses_the_made_up_rows_keeps_its_sizes() -> None:
+    session = Small()
+    session.providers = ("cuda",)
+    assert size_of(session) is SHARED
 
 
 def test_padded_rows_are_free_for_callers() -> None:
