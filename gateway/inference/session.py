@@ -5,7 +5,9 @@ Never chooses what to run; never falls back to another execution provider than t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 import logging
 import math
 import os
@@ -25,8 +27,16 @@ from gateway.messages import Array
 log = logging.getLogger(__name__)
 
 _SUFFIX = "ExecutionProvider"
+_CPU = f"CPU{_SUFFIX}"
 _NVIDIA = frozenset(f"{name}{_SUFFIX}" for name in ("CUDA", "Tensorrt", "NvTensorRTRTX"))
+_PRESET: Mapping[str, Mapping[str, str]] = {f"CUDA{_SUFFIX}": {"use_tf32": "0"}}
+"""Options unless a model says otherwise. TF32 keeps three digits, and others by batch size: rows would seem to depend
+on their neighbours, and golden requests would fail."""
 _SILENT = 4
+
+Providers = list[tuple[str, dict[str, str]]]
+"""By onnxruntime's names, with options."""
+
 _FILE_WORDS = frozenset(
     {
         "dir",
@@ -45,6 +55,8 @@ _FILE_WORDS = frozenset(
 )
 _BFLOAT16 = 16  # onnx.TensorProto.BFLOAT16
 _CGROUP = Path("/sys/fs/cgroup")
+_SOURCE = re.compile(r"/onnxruntime_src/\S+:\d+ [^()]*\([^()]*\)(?: const)? (?:\[with [^]]*\] )?")
+"""Where in onnxruntime's C++ a message was made."""
 
 _INVALID_ARGUMENT = ort.capi.onnxruntime_pybind11_state.InvalidArgument
 
@@ -91,59 +103,42 @@ class OnnxSession:
         ort.set_default_logger_severity(_SILENT)
         self._name = name
         providers = resolve_providers(execution)
-        options = _session_options(execution, needs_cpu=any(p == f"CPU{_SUFFIX}" for p, _ in providers), name=name)
+        takes_cpu = any(provider == _CPU for provider, _ in providers)
+        options = _session_options(execution, takes_cpu=takes_cpu, name=name)
         if external_folder is not None:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(external_folder)
             )
-        if any(provider in _NVIDIA for provider, _ in providers):
-            ort.preload_dlls()  # CUDA and cuDNN of the extra `gpu` lie among Python's packages, where no loader looks
+        missing = _preload() if any(provider in _NVIDIA for provider, _ in providers) else ""
         try:
             self._session = ort.InferenceSession(model, sess_options=options, providers=providers, enable_fallback=0)
         except Exception as exc:
-            raise LoadFailed(f"onnxruntime refuses the model: {_text(exc)}") from exc
-        running = self._session.get_providers()
-        for provider, _ in providers:
-            if provider not in running:
-                raise LoadFailed(
-                    f"execution provider '{_short(provider)}' did not start (its libraries are missing or there is no "
-                    f"such device), running would be {', '.join(map(_short, running))}"
-                )
+            reason = "" if takes_cpu else _why_not_alone(model, options, providers, missing)
+            raise LoadFailed(reason or f"onnxruntime refuses the model: {_text(exc)}") from exc
+        if reason := _not_started(self._session, providers, missing):
+            raise LoadFailed(reason)
         self.providers = tuple(_short(provider) for provider, _ in providers)
         self.signature = Signature.of(
             [tensor_spec(node.name, node.type, node.shape, role="input") for node in self._session.get_inputs()],
             [tensor_spec(node.name, node.type, node.shape, role="output") for node in self._session.get_outputs()],
         )
         tensors = [*self.signature.inputs, *self.signature.outputs]
-        self._binds = self.providers[0] != "cpu" and all(spec.datatype != "BYTES" for spec in tensors)
         self._has_bfloat16 = any(spec.datatype == "BF16" for spec in tensors)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: RunStop | None = None) -> list[Array]:
-        """Compute `outputs` (all when empty), in order; see Session.run."""
+        """Compute `outputs` (all when empty), in order; see Session.run.
+
+        Without an IO binding: it would copy the inputs to a device with the interpreter lock held.
+        """
         options = stop.options if stop else None
         try:
             if self._has_bfloat16:
                 return self._run_values(inputs, outputs, options)
-            if self._binds:
-                return self._run_bound(inputs, outputs, options)
             arrays: list[Array] = self._session.run(outputs or None, inputs, options)
         except _INVALID_ARGUMENT as exc:
             raise InvalidInput(f"{self._name}: {_text(exc)}") from exc
         except Exception as exc:
             raise InferenceFailed(f"{self._name}: {_text(exc)}") from exc
-        return arrays
-
-    def _run_bound(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str], options: ort.RunOptions | None
-    ) -> list[Array]:
-        """Run through an IO binding: one copy to the device, one back, the interpreter lock free meanwhile."""
-        binding = self._session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_cpu_input(name, np.asarray(array, order="C"))
-        for name in outputs or self.signature.output_by_name:
-            binding.bind_output(name)
-        self._session.run_with_iobinding(binding, options)
-        arrays: list[Array] = binding.copy_outputs_to_cpu()
         return arrays
 
     def _run_values(
@@ -161,14 +156,14 @@ class OnnxSession:
         return ort.OrtValue.ortvalue_from_numpy(contiguous)
 
 
-def resolve_providers(execution: Execution) -> list[tuple[str, dict[str, str]]]:
+def resolve_providers(execution: Execution) -> Providers:
     """Translate short provider names into onnxruntime's, in the order asked for.
 
     Raises: LoadFailed: a name is unknown, or this onnxruntime was built without it.
     """
     known = {_short(provider): provider for provider in ort.get_all_providers()}
     available = ort.get_available_providers()
-    resolved = []
+    resolved: Providers = []
     for asked in execution.providers:
         provider = asked if isinstance(asked, Provider) else Provider(name=asked)
         name = known.get(_short(provider.name))
@@ -183,7 +178,8 @@ def resolve_providers(execution: Execution) -> list[tuple[str, dict[str, str]]]:
             )
         for key in provider.options:
             _refuse_file_option(key)
-        resolved.append((name, {key: str(value) for key, value in provider.options.items()}))
+        asked_for = {key: str(value) for key, value in provider.options.items()}
+        resolved.append((name, {**_PRESET.get(name, {}), **asked_for}))
     return resolved
 
 
@@ -205,7 +201,52 @@ def usable_cpus(cgroup: Path = _CGROUP) -> int:
     return max(1, min(cpus, share)) if share > 0 else cpus
 
 
-def _session_options(execution: Execution, *, needs_cpu: bool, name: str) -> ort.SessionOptions:
+def _preload() -> str:
+    """Load the extra `gpu`'s CUDA and cuDNN, which lie among Python's packages, where no loader looks.
+
+    Returns: The first that is missing, "" when none is; onnxruntime can only print that.
+    """
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        ort.preload_dlls()
+    lines = printed.getvalue().splitlines()
+    return lines[0].partition(": ")[2] or lines[0] if lines else ""
+
+
+def _not_started(session: ort.InferenceSession, providers: Providers, missing: str) -> str:
+    """Say which provider that was asked for the session does without, "" when there is none."""
+    running = session.get_providers()
+    for provider, _ in providers:
+        if provider not in running:
+            why = missing or "its libraries are missing or there is no such device"
+            return (
+                f"execution provider '{_short(provider)}' did not start ({why}), "
+                f"running would be {', '.join(map(_short, running))}"
+            )
+    return ""
+
+
+def _why_not_alone(model: bytes, options: ort.SessionOptions, providers: Providers, missing: str) -> str:
+    """Say what the CPU would have to do for the providers, "" where the model does not open for another reason."""
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    try:
+        session = ort.InferenceSession(model, sess_options=options, providers=providers, enable_fallback=0)
+    except Exception:  # noqa: BLE001 - the first error is the one to tell
+        return ""
+    if reason := _not_started(session, providers, missing):
+        return reason
+    placed = session.get_provider_graph_assignment_info()
+    lacking = sorted({node.op_type for part in placed if part.ep_name == _CPU for node in part.get_nodes()})
+    if not lacking:
+        return ""
+    asked = " or ".join(f"'{_short(provider)}'" for provider, _ in providers)
+    return (
+        f"execution provider {asked} does not run {', '.join(lacking)} of this model; "
+        "'cpu' at the end of execution.providers would"
+    )
+
+
+def _session_options(execution: Execution, *, takes_cpu: bool, name: str) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT
     cpus = usable_cpus()
@@ -215,7 +256,7 @@ def _session_options(execution: Execution, *, needs_cpu: bool, name: str) -> ort
     options.intra_op_num_threads = min(threads, cpus)
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not needs_cpu:  # an operator the provider lacks must not slip to the CPU unseen
+    if not takes_cpu:  # an operator the provider lacks must not slip to the CPU unseen
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     for key, value in execution.session_options.items():
         _refuse_file_option(key)
@@ -267,7 +308,6 @@ def _short(provider: str) -> str:
 
 
 def _text(error: Exception) -> str:
-    """One line of onnxruntime's message, without its prefix and advice."""
-    return (
-        str(error).removeprefix("[ONNXRuntimeError] : ").splitlines()[0][:500] if str(error) else type(error).__name__
-    )
+    """One line of onnxruntime's message, without its prefixes and advice."""
+    text = _SOURCE.sub("", str(error).rpartition("[ONNXRuntimeError] : ")[2])
+    return text.splitlines()[0][:500] if text.strip() else type(error).__name__
