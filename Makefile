@@ -30,7 +30,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test test-core lint format bench bench-routes loadtest story demo calibration dashboards lock clean servers screenshots
+.PHONY: help serve test test-core test-gpu lint format bench bench-routes loadtest story demo calibration dashboards lock clean servers screenshots
 
 help: ## List the targets
 	@while IFS= read -r line; do case "$$line" in \
@@ -52,6 +52,10 @@ test: servers $(VENV)/test.stamp lint ## Check format, lint and types, run every
 
 test-core: lint ## The same without Chromium, Prometheus, Redis and coverage
 	$(VENV)/bin/python -m pytest $(WORKERS) -m "not browser and not prometheus and not redis" $(ARGS)
+
+test-gpu: ## Run the tests that need an NVIDIA GPU, in an environment of their own (.venv-gpu)
+	@$(MAKE) --no-print-directory EXTRA=gpu $(VENV)-gpu/tests.stamp
+	$(VENV)-gpu/bin/python -m pytest tests/gpu $(ARGS)
 
 lint: $(VENV)/test.stamp ## Check format, lint and types
 	$(VENV)/bin/ruff format --check
@@ -124,6 +128,13 @@ $(VENV)/test.stamp: requirements-test.lock pyproject.toml | $(VENV)/bin/pip
 	$(install)
 	@: > $(@D)/bench.stamp
 	@: > $(@D)/serve.stamp
+
+# Beside the runtime only what the tests on a GPU import: the whole test lock would bring the CPU's onnxruntime.
+GPU_TESTS := hypothesis|iniconfig|pluggy|pygments|pytest|pytest-asyncio|pytest-timeout|sortedcontainers
+$(VENV)-gpu/tests.stamp: requirements-test.lock $(VENV)-gpu/serve.stamp
+	@$(PYTHON) -c 'import re; print(*re.findall(r"^(?:$(GPU_TESTS))==.*(?:\n .*)*", open("$<").read(), re.M), sep="\n")' \
+		| $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement /dev/stdin
+	@: > $@
 
 $(VENV)-lock/bin/uv: Makefile
 	$(PYTHON) -m venv --clear $(VENV)-lock

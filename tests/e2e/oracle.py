@@ -44,7 +44,7 @@ class Oracle:
         self.version = version
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(file.read_bytes(), options)
+        self._session = ort.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
         self.inputs = [_tensor(node) for node in self._session.get_inputs()]
         self.outputs = [_tensor(node) for node in self._session.get_outputs()]
         self._typical = typical
@@ -84,7 +84,7 @@ def example_oracles() -> list[Oracle]:
     for file in sorted(EXAMPLE_MODELS.glob("*/*/model.onnx")):
         version = file.parent
         case = json.loads((version / "golden.json").read_text())["cases"]
-        session = ort.InferenceSession(file.read_bytes())
+        session = ort.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
         typical = {}
         for node in session.get_inputs():
             tensor = _tensor(node)

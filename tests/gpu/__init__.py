@@ -1,0 +1,1 @@
+"""The gateway on a real NVIDIA GPU; skipped everywhere else, run by `make test-gpu`."""
