@@ -6,11 +6,13 @@ Takes only what llhttp would read the same; says nothing about the rest, which g
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.api.infer import Address, infer_address
 
-_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ([!-~](?:[ -~]*[!-~])?)")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PRINTABLE = bytes(range(0x20, 0x7F))
 _REQUEST_LINE = re.compile(rb"POST (/v[12]/models/[A-Za-z0-9_.:/~-]+) HTTP/1\.1")
 _UNPLAIN = frozenset(
     {
@@ -23,7 +25,8 @@ _UNPLAIN = frozenset(
 )
 """Headers that change how the request or its connection is read."""
 _KEEP_ALIVE = b"keep-alive"
-_MAX_LINES = 1024
+_MAX_NAMES = 64
+_MAX_VALUES = 64
 _MAX_LINE_BYTES = 512
 _MAX_LENGTH_DIGITS = 9
 
@@ -37,18 +40,19 @@ class PlainRequest(NamedTuple):
 
 
 class PlainRequests:
-    """Remembers the header lines it has read: a client writes the same ones with every request."""
+    """Remembers paths and header lines it has read: a client writes the same ones with every request."""
 
     def __init__(self, *, max_header_bytes: int, max_body_bytes: int) -> None:
         self._max_header_bytes = max_header_bytes
         self._max_body_bytes = max_body_bytes
-        self._lines: dict[bytes, tuple[bytes, bytes]] = {}
         self._paths: dict[bytes, Address] = {}
+        self._names: dict[bytes, _Name] = {}
+        self._lines: dict[bytes, tuple[bytes, bytes]] = {}
 
     @property
     def remembered(self) -> int:
-        """Lines that are remembered."""
-        return len(self._lines) + len(self._paths)
+        """Paths, names and lines that are remembered."""
+        return len(self._paths) + len(self._names) + len(self._lines)
 
     def read(self, data: bytes) -> PlainRequest | None:
         """Read `data` if it is exactly one inference request with a plain head and a body of known length."""
@@ -59,13 +63,13 @@ class PlainRequests:
         address = self._paths.get(first) or self._learn_path(first)
         if address is None:
             return None
-        found = list(map(self._lines.get, lines))
-        if None in found:
-            found = [self._lines.get(line) or self._learn_line(line) for line in lines]
-        try:
-            headers = dict(found)  # type: ignore[arg-type]  # a line that is not plain is None, which is no pair
-        except TypeError:
-            return None
+        known = self._lines
+        headers = {}
+        for line in lines:
+            header = known.get(line) or self._read_line(line)
+            if header is None:
+                return None
+            headers[header[0]] = header[1]
         length = headers.get(b"content-length")
         if length is None or b"host" not in headers or len(headers) != len(lines) or not _UNPLAIN.isdisjoint(headers):
             return None
@@ -84,23 +88,32 @@ class PlainRequests:
         if match is None:
             return None
         address = infer_address(match[1].decode("ascii"))
-        if address is not None and len(line) <= _MAX_LINE_BYTES:
-            _make_room(self._paths)
+        if address is not None and len(line) <= _MAX_LINE_BYTES and len(self._paths) < _MAX_NAMES * _MAX_VALUES:
             self._paths[line] = address
         return address
 
-    def _learn_line(self, line: bytes) -> tuple[bytes, bytes] | None:
-        match = _LINE.fullmatch(line)
-        if match is None:
+    def _read_line(self, line: bytes) -> tuple[bytes, bytes] | None:
+        """Read a header line, and remember it unless its name has had many values: those differ in each request."""
+        written, colon, value = line.partition(b": ")
+        name = self._names.get(written)
+        if name is None:
+            if _NAME.fullmatch(written) is None:
+                return None
+            name = _Name(written.lower())
+            if len(self._names) < _MAX_NAMES and len(written) <= _MAX_LINE_BYTES:
+                self._names[written] = name
+        if not colon or not value or value.translate(None, _PRINTABLE) or value.strip() != value:
             return None
-        header = (match[1].lower(), match[2])
-        if len(line) <= _MAX_LINE_BYTES:
-            _make_room(self._lines)
+        header = (name.lower, value)
+        if name.values < _MAX_VALUES and len(line) <= _MAX_LINE_BYTES and written in self._names:
+            name.values += 1
             self._lines[line] = header
         return header
 
 
-def _make_room(known: dict[bytes, tuple[bytes, bytes]] | dict[bytes, Address]) -> None:
-    """Forget everything when it is too much: lines that differ in each request leave no room for those that do not."""
-    if len(known) >= _MAX_LINES:
-        known.clear()
+@dataclass(slots=True)
+class _Name:
+    """A header's name in lower case, and how many of its lines are remembered."""
+
+    lower: bytes
+    values: int = 0
