@@ -267,29 +267,31 @@ class Batcher:
 
     def _settle(self, batch: Batch[QueuedRequest], run: BatchRun, started_at: float) -> None:
         statistics = self.statistics
+        observe_delay = self._queue_delay.observe
+        run_s = run.run_s
         answered = 0
         waited_s = 0.0
         for request, outcome in zip(batch.requests, run.outcomes, strict=True):
             queue_s = started_at - request.arrived_at
-            self._queue_delay.observe(queue_s)
+            observe_delay(queue_s)
             answer = request.answer
             if isinstance(outcome, dict):
                 answered += 1
                 waited_s += queue_s
                 if not answer.done():
-                    answer.set_result((outcome, Timings(queue_s, run.run_s)))
+                    answer.set_result((outcome, Timings(queue_s, run_s)))
             else:
-                statistics.fail.add(queue_s + run.run_s)
+                statistics.fail.add(queue_s + run_s)
                 if not answer.done():
                     answer.set_exception(outcome)
         (self._batches.get(batch.reason) or self._counter(batch.reason)).value += 1
         if run.isolated:
             self._counter("isolated").add(run.isolated)
         self._batch_rows.observe(batch.rows)
-        self._inference_duration.observe(run.run_s)
+        self._inference_duration.observe(run_s)
         if answered:
             if run.runs == 1:
-                self._run_time.learn(self._loaded.equivalent_rows(batch.requests, batch.rows), run.run_s)
+                self._run_time.learn(self._loaded.equivalent_rows(batch.requests, batch.rows), run_s)
             statistics.last_at = time.time()
             statistics.count_batch(
                 requests=answered,
@@ -297,7 +299,7 @@ class Batcher:
                 rows=batch.rows,
                 runs=run.runs,
                 assemble_s=run.assemble_s,
-                run_s=run.run_s,
+                run_s=run_s,
                 split_s=run.split_s,
             )
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from gateway.errors import GatewayError
@@ -38,8 +38,7 @@ class Joined(Protocol):
         """Tell whether its caller has gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchRun:
+class BatchRun(msgspec.Struct, frozen=True):
     """What became of a batch.
 
     Attributes:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
 from gateway.errors import Overloaded, TooLarge
 
 
@@ -42,8 +44,7 @@ W = TypeVar("W", bound=Waiting)
 _NONE_DUE = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[W]):
+class Batch(msgspec.Struct, Generic[W], frozen=True):
     """Requests that run together, and why they were released now.
 
     Attributes:
@@ -112,10 +113,11 @@ class RowQueue(Generic[W]):
             TooLarge: its rows could never wait here.
             Overloaded: they could, but not now.
         """
-        if self.rows + request.rows > self._max_queue_rows:
-            if request.rows > self._max_queue_rows:
+        rows = request.rows
+        if self.rows + rows > self._max_queue_rows:
+            if rows > self._max_queue_rows:
                 raise TooLarge(
-                    f"{self._name}: the request has {request.rows} rows, the queue holds at most {self._max_queue_rows}"
+                    f"{self._name}: the request has {rows} rows, the queue holds at most {self._max_queue_rows}"
                 )
             raise Overloaded(f"{self._name}: queue holds {self.rows} of {self._max_queue_rows} rows")
         if self._max_queue_requests and sum(1 for _ in self) >= self._max_queue_requests:
@@ -125,8 +127,8 @@ class RowQueue(Generic[W]):
         if group is None:
             group = self._groups[request.group] = _Group()
         group.requests.append(request)
-        group.rows += request.rows
-        self.rows += request.rows
+        group.rows += rows
+        self.rows += rows
 
     def release_at(self) -> float | None:
         """Return when the oldest request has waited long enough, or None when nothing waits."""

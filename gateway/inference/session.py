@@ -123,6 +123,7 @@ class OnnxSession:
             [tensor_spec(node.name, node.type, node.shape, role="output") for node in self._session.get_outputs()],
         )
         tensors = [*self.signature.inputs, *self.signature.outputs]
+        self._all_outputs = list(self.signature.output_by_name)
         self._has_bfloat16 = any(spec.datatype == "BF16" for spec in tensors)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], stop: RunStop | None = None) -> list[Array]:
@@ -134,7 +135,7 @@ class OnnxSession:
         try:
             if self._has_bfloat16:
                 return self._run_values(inputs, outputs, options)
-            arrays: list[Array] = self._session.run(outputs or None, inputs, options)
+            arrays: list[Array] = self._session.run(outputs or self._all_outputs, inputs, options)
         except _INVALID_ARGUMENT as exc:
             raise InvalidInput(f"{self._name}: {_text(exc)}") from exc
         except Exception as exc:

@@ -68,18 +68,29 @@ class Statistics:
         Args:
             queue_s: What its requests waited, added up; the other times are the batch's, counted for each of them.
         """
+        # Written out: it stands on the way of every batch, and calls would cost most of it.
         self.rows += rows
         self.runs += runs
-        self.queue.add(queue_s, requests)
-        self.success.add(queue_s + (assemble_s + run_s + split_s) * requests, requests)
-        self.assemble.add(assemble_s * requests, requests)
-        self.run.add(run_s * requests, requests)
-        self.split.add(split_s * requests, requests)
-        tally = self.batches.get(rows)
-        if tally is None:
+        tally = self.queue
+        tally.count += requests
+        tally.seconds += queue_s
+        tally = self.success
+        tally.count += requests
+        tally.seconds += queue_s + (assemble_s + run_s + split_s) * requests
+        tally = self.assemble
+        tally.count += requests
+        tally.seconds += assemble_s * requests
+        tally = self.run
+        tally.count += requests
+        tally.seconds += run_s * requests
+        tally = self.split
+        tally.count += requests
+        tally.seconds += split_s * requests
+        batch = self.batches.get(rows)
+        if batch is None:
             if len(self.batches) >= _MAX_BATCH_SIZES:
                 return
-            tally = self.batches[rows] = BatchTally()
-        tally.assemble.add(assemble_s)
-        tally.run.add(run_s)
-        tally.split.add(split_s)
+            batch = self.batches[rows] = BatchTally()
+        batch.assemble.add(assemble_s)
+        batch.run.add(run_s)
+        batch.split.add(split_s)
