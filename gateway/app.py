@@ -25,6 +25,7 @@ from gateway.api.console import console_routes
 from gateway.api.exchange import Exchange
 from gateway.controlplane import ControlPlane
 from gateway.dataplane import DataPlane
+from gateway.inference.memory import give_back
 from gateway.inference.model_config import ModelConfig
 from gateway.inference.registry import Registry
 from gateway.inference.repository import Repository
@@ -137,6 +138,7 @@ class Gateway:
         await self.monitor.start()  # before the first load is done: its version answers while others still load
         await self.controlplane.start()
         gc.collect()
+        give_back()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
 

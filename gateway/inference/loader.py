@@ -15,6 +15,7 @@ from gateway.errors import GatewayError, InvalidInput, InvalidModel, LoadFailed,
 from gateway.inference.declared_session import declared_session
 from gateway.inference.execution import Joined
 from gateway.inference.manifest import Golden, GoldenCase, Manifest
+from gateway.inference.memory import give_back, resident_bytes
 from gateway.inference.model_config import Batching, ModelConfig
 from gateway.inference.repository import VersionFiles
 from gateway.inference.run_time import RunTime
@@ -94,7 +95,7 @@ def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) ->
     Raises: LoadFailed: with the reason it may not be READY.
     """
     started = time.perf_counter()
-    resident = _resident_bytes()
+    resident = resident_bytes()
     sessions: list[Session] = [
         OnnxSession(files.model, config.execution, name=str(key), external_folder=files.external_folder)
         for _ in range(config.execution.instances)
@@ -119,6 +120,7 @@ def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) ->
         run_time = warm_up(sessions, config.batching, sharing, sample=sample)
     if triton is not None:
         run_samples(sessions, triton, asked, rows=sharing.fixed_rows)
+    give_back()
     return LoadedVersion(
         key=key,
         sha256=files.sha256,
@@ -129,7 +131,7 @@ def load_version(key: ModelVersion, files: VersionFiles, config: ModelConfig) ->
         sharing=sharing,
         run_time=run_time,
         file_bytes=len(files.model),
-        grown_bytes=max(0, _resident_bytes() - resident),
+        grown_bytes=max(0, resident_bytes() - resident),
         load_s=time.perf_counter() - started,
     )
 
@@ -283,11 +285,3 @@ def _fastest(session: Session, inputs: Inputs) -> float:
         if best > _SLOW_RUN_S:
             break
     return best
-
-
-def _resident_bytes() -> int:
-    try:
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - read at every load, no Path needed
-            return int(file.read().split()[1]) * 4096
-    except OSError:
-        return 0
