@@ -19,7 +19,7 @@ from gateway.errors import DeadlineExceeded, GatewayError, InferenceFailed, Inva
 from gateway.inference.execution import BatchRun, run_batch, run_isolated
 from gateway.inference.loader import LoadedVersion
 from gateway.inference.row_queue import Batch, RowQueue
-from gateway.inference.session import RunStop, Session
+from gateway.inference.session import RunStop, Session, usable_cpus
 from gateway.inference.signature import NUMPY_TYPES
 from gateway.inference.spare_runs import SpareRuns
 from gateway.inference.statistics import Statistics
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 INLINE_LIMIT_S = 150e-6
 """A thread costs 48 microseconds and a loop that is held delays everybody: below this the loop runs it itself."""
+
+LONE_INLINE_LIMIT_S = 2e-3
+"""The same where there is one processor: a thread there runs nothing at the same time, it only lets others overtake."""
 
 Answer = tuple[dict[str, Array], Timings]
 
@@ -66,8 +69,17 @@ class _Running:
 class Batcher:
     """The only way to a version's sessions. All times are `time.monotonic()` seconds."""
 
-    def __init__(self, loaded: LoadedVersion, metrics: Metrics, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loaded: LoadedVersion, metrics: Metrics, *, loop: asyncio.AbstractEventLoop, cpus: int | None = None
+    ) -> None:
+        """Make the way to a version's sessions.
+
+        Args:
+            cpus: Processors that this process may keep busy; found out when absent.
+        """
         key, batching, sharing = loaded.key, loaded.config.batching, loaded.sharing
+        is_lone = (cpus or usable_cpus()) == 1 and loaded.sessions[0].providers == ("cpu",)
+        self._inline_limit_s = LONE_INLINE_LIMIT_S if is_lone else INLINE_LIMIT_S
         self._name = str(key)
         self._loaded = loaded
         self._loop = loop
@@ -189,7 +201,7 @@ class Batcher:
             batch = self._queue.next_batch(now)
             if batch is None:
                 break
-            if self._run_time.predict(self._loaded.equivalent_rows(batch.requests, batch.rows)) < INLINE_LIMIT_S:
+            if self._run_time.predict(self._loaded.equivalent_rows(batch.requests, batch.rows)) < self._inline_limit_s:
                 self._run_on_loop(batch)
                 if not self._queue.is_empty:
                     self._flush_is_due = True

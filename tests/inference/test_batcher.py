@@ -25,7 +25,7 @@ from gateway.errors import (
     ShuttingDown,
     TooLarge,
 )
-from gateway.inference.batcher import INLINE_LIMIT_S, Answer, Batcher
+from gateway.inference.batcher import INLINE_LIMIT_S, LONE_INLINE_LIMIT_S, Answer, Batcher
 from gateway.inference.loader import Sharing
 from gateway.inference.model_config import Execution
 from gateway.inference.run_time import RunTime
@@ -45,7 +45,7 @@ LABELS = (KEY.model, str(KEY.version))
 class MakeBatcher(Protocol):
     """Makes a batcher of these sessions."""
 
-    def __call__(self, *sessions: Session, **settings: Unpack[Settings]) -> Batcher:
+    def __call__(self, *sessions: Session, cpus: int = 2, **settings: Unpack[Settings]) -> Batcher:
         """See loaded_version()."""
 
 
@@ -59,8 +59,9 @@ async def make_batcher(metrics: Metrics) -> AsyncIterator[MakeBatcher]:
     """Return a maker of batchers that are emptied and ended with the test."""
     async with AsyncExitStack() as stack:
 
-        def make(*sessions: Session, **settings: Unpack[Settings]) -> Batcher:
-            batcher = Batcher(loaded_version(*sessions, **settings), metrics, loop=asyncio.get_running_loop())
+        def make(*sessions: Session, cpus: int = 2, **settings: Unpack[Settings]) -> Batcher:
+            loop = asyncio.get_running_loop()
+            batcher = Batcher(loaded_version(*sessions, **settings), metrics, loop=loop, cpus=cpus)
             stack.push_async_callback(batcher.drain)
             for session in sessions:
                 if isinstance(session, StubSession):
@@ -226,6 +227,23 @@ async def test_a_short_run_holds_the_loop_and_a_long_one_a_thread(
 ) -> None:
     session = StubSession()
     await soon(submit(make_batcher(session, run_s=run_s), 1))
+    assert [run.on_loop for run in session.runs] == [on_loop]
+
+
+@pytest.mark.parametrize(
+    ("run_s", "provider", "on_loop"),
+    [
+        (INLINE_LIMIT_S * 1.01, "cpu", True),
+        (LONE_INLINE_LIMIT_S * 1.01, "cpu", False),
+        (INLINE_LIMIT_S * 1.01, "cuda", False),
+    ],
+)
+async def test_on_a_lone_processor_a_thread_is_worth_it_for_long_runs_and_other_devices(
+    make_batcher: MakeBatcher, run_s: float, provider: str, *, on_loop: bool
+) -> None:
+    session = StubSession()
+    session.providers = (provider,)
+    await soon(submit(make_batcher(session, run_s=run_s, cpus=1), 1))
     assert [run.on_loop for run in session.runs] == [on_loop]
 
 
