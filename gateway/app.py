@@ -75,7 +75,6 @@ class Gateway:
             webhook=_webhook(settings.monitoring),
             observe_flush_s=self.metrics.histogram("store_flush_duration_seconds").observe,
         )
-        self.dataplane.observer = self.monitor
         self.shadowing.observer = self.monitor
         expose_monitor(self.monitor, self.metrics)
         configured = configured_routes(settings.routes)
@@ -98,6 +97,7 @@ class Gateway:
             self.routeplane,
             self.metrics,
             yardsticks=Yardsticks(self.monitor),
+            observer=self.monitor,
         )
         self.exchange = Exchange(
             self.dataplane,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -35,6 +36,7 @@ from gateway.inference.triton_execution import IgnoredSetting
 from gateway.messages import ModelVersion
 from gateway.routeplane import RoutePlane
 from gateway.routing.published import PublishedRoute
+from gateway.shadowing import Observer
 from gateway.telemetry.metrics import Metrics
 from gateway.yardsticks import Yardsticks, prepare_yardstick
 
@@ -81,10 +83,12 @@ class ControlPlane:
         metrics: Metrics,
         *,
         yardsticks: Yardsticks | None = None,
+        observer: Observer | None = None,
         wall_clock: Callable[[], float] = time.time,
         scan_interval_s: float = SCAN_INTERVAL_S,
     ) -> None:
         self._yardsticks = yardsticks
+        self._observer = observer
         self._repository = repository
         self._registry = registry
         self._routeplane = routeplane
@@ -321,7 +325,9 @@ class ControlPlane:
             if loaded is None:
                 return VersionRecord(key, VersionState.READY, served=current)
             await self._watch_rows(version, loaded, folder.config)
-            served = ServedVersion(key, loaded, Batcher(loaded, self._metrics, loop=asyncio.get_running_loop()))
+            observe = None if self._observer is None else partial(self._observer.record, key, "primary")
+            batcher = Batcher(loaded, self._metrics, loop=asyncio.get_running_loop(), observe=observe)
+            served = ServedVersion(key, loaded, batcher)
             record = VersionRecord(key, VersionState.READY, served=served)
             self._registry.put(record)
             self._load_seconds[key] = loaded.load_s

@@ -31,7 +31,7 @@ from gateway.route_health import RouteHealth, RouteStatus
 from gateway.routing.breaker import Breaker
 from gateway.routing.published import PublishedRoute
 from gateway.shadow_lane import ShadowLane
-from gateway.shadowing import Callers, Observer, Shadowing
+from gateway.shadowing import Callers, Shadowing
 from gateway.telemetry.metrics import CounterCell, Labels, Metrics
 
 log = logging.getLogger(__name__)
@@ -41,11 +41,7 @@ CANNOT_TAKE = 503
 
 
 class DataPlane:
-    """Resolves names, hands requests to queues and counts what becomes of them.
-
-    Attributes:
-        observer: Is told of every answered request.
-    """
+    """Resolves names, hands requests to queues and counts what becomes of them."""
 
     def __init__(
         self,
@@ -64,7 +60,6 @@ class DataPlane:
         self._routed: dict[str, Endpoint] = {}
         self._pinned: dict[ModelVersion, Endpoint] = {}
         self._health = RouteHealth(metrics)
-        self.observer: Observer | None = None
 
     # --- what names mean -------------------------------------------------------------------------------
 
@@ -173,10 +168,8 @@ class DataPlane:
                 balance.count_random(assignment.index)
 
     def answered(self, call: Call, outputs: dict[str, Array], timings: Timings, request_id: bytes) -> None:
-        """Tell the observer and the shadows of a request that is answered and finished."""
+        """Tell the shadows of a request that is answered and finished."""
         request, endpoint = call.request, call.endpoint
-        if self.observer is not None:
-            self.observer.record(call.assignment.target.key, "primary", request.inputs, outputs, request.rows)
         if endpoint.shadows and self._shadowing is not None and endpoint.published is not None:
             if call.assignment.by == OVERRIDE:  # who tests a variant is no traffic to learn from
                 return

@@ -91,7 +91,7 @@ class MonitoringOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         window_buckets: Buckets in a window.
         min_rows: Fewer rows in a window decide nothing.
         buffer_buckets: Buckets kept in the process while the store is away.
-        sampling: Share of requests that are counted.
+        sampling: Share of rows that are counted.
     """
 
     enabled: bool = True

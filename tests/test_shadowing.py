@@ -156,7 +156,8 @@ async def test_the_predicted_class_is_where_model_toml_says(plane: SplitPlane, n
 
 async def test_the_rows_a_shadow_answered_are_observed_as_a_shadows(plane: SplitPlane) -> None:
     recorder = Recorder()
-    plane.dataplane.observer = plane.shadowing.observer = recorder
+    plane.observer = plane.shadowing.observer = recorder
+    plane.serve(1, run_s=QUICK_S)
     plane.serve(3, Other(), run_s=QUICK_S)
     plane.publish(route_of(10_000, shadows=(shadow(),)))
     await plane.ask(7, 8)
@@ -194,7 +195,8 @@ async def test_what_waits_keeps_no_other_callers_answers_in_memory(plane: SplitP
 
 async def test_a_refused_request_is_neither_observed_nor_shadowed(plane: SplitPlane) -> None:
     recorder = Recorder()
-    plane.dataplane.observer = recorder
+    plane.observer = recorder
+    plane.serve(1, run_s=QUICK_S)
     session = plane.serve(3, run_s=QUICK_S)
     plane.publish(route_of(10_000, shadows=(shadow(),)))
     assert [(await plane.ask(value)).status for value in (-1, CRASHES)] == [400, 500]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Annotated, Any, TypeVar
@@ -202,6 +202,8 @@ def decode_request(
         raise InvalidRequest(f"{model}: {size - offset} bytes of the body belong to no input")
     rows = signature.check(inputs, model=model)
     outputs, binary = _wanted(message, signature, model)
+    if signature.binary_only and binary is not None:
+        _check_binary(outputs, binary, signature)
     return DecodedRequest(message.id or "", inputs, rows, outputs, binary, message.parameters or {})
 
 
@@ -219,7 +221,6 @@ def encode_response(
     Args:
         binary: Outputs to write in binary; None for all.
     Returns: The body, and the length of its JSON part when binary data follows it.
-    Raises: InvalidRequest: an output has no JSON form.
     """
     described: list[dict[str, object]] = []
     chunks: list[bytes] = []
@@ -232,7 +233,7 @@ def encode_response(
             size = {"binary_data_size": len(chunk)}
             described.append({"name": name, "datatype": datatype, "shape": array.shape, "parameters": size})
         else:
-            data = _to_json(array, datatype, name)
+            data = array.ravel().tolist() if datatype == "BYTES" else array.ravel()
             described.append({"name": name, "datatype": datatype, "shape": array.shape, "data": data})
     message = orjson.dumps(
         {"id": request_id, "model_name": model_name, "model_version": model_version, "outputs": described},
@@ -522,12 +523,18 @@ def _wanted(message: InferBody, signature: Signature, model: str) -> tuple[tuple
     return tuple(names), frozenset(binary)
 
 
-def _to_json(array: Array, datatype: str, name: str) -> object:
-    if datatype == "BYTES":
-        return array.ravel().tolist()
-    if datatype == "BF16":
-        raise InvalidRequest(f"output '{name}' is BF16, which has no JSON form: ask for it with \"binary_data\": true")
-    return array.ravel()
+def _check_binary(outputs: Collection[str], binary: Collection[str], signature: Signature) -> None:
+    """Refuse now what could not be written later.
+
+    Args:
+        outputs: Names asked for, all when empty.
+        binary: Those asked for in binary.
+    """
+    for name in outputs or signature.output_by_name:
+        if name in signature.binary_only and name not in binary:
+            raise InvalidRequest(
+                f"output '{name}' is BF16, which has no JSON form: ask for it with \"binary_data\": true"
+            )
 
 
 def _to_binary(array: Array, datatype: str) -> bytes:

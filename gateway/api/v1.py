@@ -139,6 +139,9 @@ def decode_predict(body: bytes, signature: Signature, limits: Limits, *, model: 
     if (message.instances is None) == (message.inputs is None):
         found = "neither" if message.instances is None else "both"
         raise InvalidRequest(f"{model}: expected one of 'instances' and 'inputs', got {found}")
+    if signature.binary_only:
+        name = min(signature.binary_only)
+        raise InvalidRequest(f"{model}: output '{name}' is BF16, which has no JSON form: ask for it in binary at /v2")
     is_row_form = message.instances is not None
     given = _rows(message.instances, signature, model) if is_row_form else _columns(message.inputs, signature, model)
     inputs = {spec.name: _tensor(given[spec.name], spec, limits, model) for spec in signature.inputs}
@@ -261,8 +264,6 @@ def _listed(names: Iterable[object]) -> str:
 
 def _json_form(name: str, array: Array, signature: Signature) -> object:
     datatype = signature.output_by_name[name].datatype
-    if datatype == "BF16":
-        raise InvalidRequest(f"output '{name}' is BF16, which has no JSON form: ask for it in binary at /v2")
     if datatype != "BYTES":
         if array.ndim < 2 and array.dtype.kind != "f":  # single numbers are written one by one, not by numpy's names
             return array.tolist()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ from gateway.inference.session import RunStop, Session, usable_cpus
 from gateway.inference.signature import NUMPY_TYPES
 from gateway.inference.spare_runs import SpareRuns
 from gateway.inference.statistics import Statistics
-from gateway.messages import Array, Timings
+from gateway.messages import Array, Tensors, Timings
 from gateway.telemetry.metrics import CounterCell, Metrics
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ LONE_INLINE_LIMIT_S = 2e-3
 """The same where there is one processor: a thread there runs nothing at the same time, it only lets others overtake."""
 
 Answer = tuple[dict[str, Array], Timings]
+Observe = Callable[[Tensors, Tensors, int], None]
+"""Takes inputs, outputs and their rows, which nobody writes to afterwards; of a whole batch where it can be."""
 
 
 class QueuedRequest(msgspec.Struct, frozen=True):
@@ -70,13 +72,21 @@ class Batcher:
     """The only way to a version's sessions. All times are `time.monotonic()` seconds."""
 
     def __init__(
-        self, loaded: LoadedVersion, metrics: Metrics, *, loop: asyncio.AbstractEventLoop, cpus: int | None = None
+        self,
+        loaded: LoadedVersion,
+        metrics: Metrics,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        observe: Observe | None = None,
+        cpus: int | None = None,
     ) -> None:
         """Make the way to a version's sessions.
 
         Args:
+            observe: Is given the rows of requests that were answered.
             cpus: Processors that this process may keep busy; found out when absent.
         """
+        self._observe = observe
         key, batching, sharing = loaded.key, loaded.config.batching, loaded.sharing
         is_lone = (cpus or usable_cpus()) == 1 and loaded.sessions[0].providers == ("cpu",)
         self._inline_limit_s = LONE_INLINE_LIMIT_S if is_lone else INLINE_LIMIT_S
@@ -281,7 +291,7 @@ class Batcher:
         statistics = self.statistics
         observe_delay = self._queue_delay.observe
         run_s = run.run_s
-        answered = 0
+        answered = told = 0
         waited_s = 0.0
         for request, outcome in zip(batch.requests, run.outcomes, strict=True):
             queue_s = started_at - request.arrived_at
@@ -291,11 +301,17 @@ class Batcher:
                 answered += 1
                 waited_s += queue_s
                 if not answer.done():
+                    told += 1
                     answer.set_result((outcome, Timings(queue_s, run_s)))
             else:
                 statistics.fail.add(queue_s + run_s)
                 if not answer.done():
                     answer.set_exception(outcome)
+        if told and self._observe is not None:
+            if run.shared is not None and told == len(batch.requests):
+                self._observe(*run.shared, batch.rows)
+            else:
+                self._observe_singly(batch, run, self._observe)
         (self._batches.get(batch.reason) or self._counter(batch.reason)).value += 1
         if run.isolated:
             self._counter("isolated").add(run.isolated)
@@ -314,6 +330,13 @@ class Batcher:
                 run_s=run_s,
                 split_s=run.split_s,
             )
+
+    @staticmethod
+    def _observe_singly(batch: Batch[QueuedRequest], run: BatchRun, observe: Observe) -> None:
+        """Give the rows of those who were answered, and not of those who had left."""
+        for request, outcome in zip(batch.requests, run.outcomes, strict=True):
+            if isinstance(outcome, dict) and not request.answer.cancelled() and request.answer.exception() is None:
+                observe(request.inputs, outcome, request.rows)
 
     def _counter(self, reason: str) -> CounterCell:
         cell = self._batches[reason] = self._metrics.counter("batches_total", *self._labels, reason)

@@ -44,6 +44,7 @@ class BatchRun(msgspec.Struct, frozen=True):
     Attributes:
         outcomes: Per request its outputs, or its own error.
         isolated: Requests that were run again alone because the batch as a whole failed.
+        shared: Inputs and outputs of all requests together, where several shared a run.
     """
 
     outcomes: list[Outputs | GatewayError]
@@ -52,6 +53,7 @@ class BatchRun(msgspec.Struct, frozen=True):
     run_s: float
     split_s: float
     isolated: int = 0
+    shared: tuple[dict[str, Array], Outputs] | None = None
 
 
 def run_batch(
@@ -98,11 +100,13 @@ def run_batch(
         arrays = pieces[0] if len(pieces) == 1 else [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
         runs = len(pieces)
     ran = time.perf_counter()
+    shared = None
     outcomes: list[Outputs | GatewayError]
     if len(requests) == 1:
         outcomes = [dict(zip(names, arrays, strict=True))]
     else:
         columns = list(zip(names, arrays, strict=True))
+        shared = inputs, dict(columns)
         outcomes = []
         start = 0
         for request in requests:
@@ -112,7 +116,7 @@ def run_batch(
                 outputs[name] = array[start:end]
             outcomes.append(outputs)
             start = end
-    return BatchRun(outcomes, runs, assembled - began, ran - assembled, time.perf_counter() - ran)
+    return BatchRun(outcomes, runs, assembled - began, ran - assembled, time.perf_counter() - ran, shared=shared)
 
 
 def run_isolated(

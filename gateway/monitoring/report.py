@@ -266,7 +266,7 @@ def _warnings(yardstick: Yardstick, result: WindowResult) -> list[str]:
             f"the window has {result.rows} rows, over a tenth of the reference's {rows}, whose own sampling error shows"
         )
     if yardstick.options.sampling < 1:
-        found.append(f"{yardstick.options.sampling:.3g} of the requests are counted")
+        found.append(f"{yardstick.options.sampling:.3g} of the rows are counted")
     if yardstick.capped:
         found.append(f"{yardstick.capped} columns are not watched: they are too many")
     return found

@@ -113,7 +113,7 @@ async def data_plane(
     registry = Registry()
     shadowing = Shadowing(metrics)
     dataplane = DataPlane(registry, metrics, shadowing=shadowing)
-    dataplane.observer = monitor = Monitor(MemoryWindowStore(), wall_clock=wall_clock)
+    monitor = Monitor(MemoryWindowStore(), wall_clock=wall_clock)
     store = MemoryStore()
 
     def publish(routes: Mapping[str, PublishedRoute]) -> None:
@@ -121,7 +121,9 @@ async def data_plane(
         monitor.compare(pairs_to_compare(routes.values()))
 
     routeplane = RoutePlane(store, registry, publish)
-    controlplane = ControlPlane(Repository(repository), registry, routeplane, metrics, yardsticks=Yardsticks(monitor))
+    controlplane = ControlPlane(
+        Repository(repository), registry, routeplane, metrics, yardsticks=Yardsticks(monitor), observer=monitor
+    )
     exchange = Exchange(
         dataplane, controlplane, limits or LimitSettings(), repository_control=repository_control, access=access
     )

@@ -17,7 +17,7 @@ from gateway.api.payload import decode_request, encode_response
 from gateway.errors import InvalidRequest, RequestError
 from gateway.inference.signature import NUMPY_TYPES, Signature
 from gateway.messages import Array
-from tests.api.payloads import FLOATS, INTEGERS, LIMITS, MODEL, X, bits, refusal, signature, tensor
+from tests.api.payloads import FLOATS, INTEGERS, LIMITS, MODEL, X, bits, decode, refusal, request, signature, tensor
 
 
 def encode(array: Array, datatype: str, *, binary: bool) -> tuple[bytes, int | None]:
@@ -60,8 +60,20 @@ def test_json_data_is_flat_and_row_major_whatever_the_memory_is() -> None:
 
 
 def test_a_bf16_output_has_no_json_form() -> None:
-    with refusal(InvalidRequest, "'y' is BF16", '"binary_data": true'):
-        encode(np.array([1], np.uint16), "BF16", binary=False)
+    """So that a request for it in JSON is refused before anything runs."""
+    wanted = Signature.of([tensor("x", "FP32", (-1, 2))], [tensor("y", "BF16", (-1,)), tensor("z", "FP32", (-1,))])
+    for names in ((), ("y",), ("z", "y")):
+        asked: dict[str, object] = {"outputs": [{"name": name} for name in names]}
+        with refusal(InvalidRequest, "'y' is BF16", '"binary_data": true'):
+            decode(request() | asked, wanted=wanted)
+    binary: dict[str, object] = {"name": "y", "parameters": {"binary_data": True}}
+    allowed: list[dict[str, object]] = [
+        {"parameters": {"binary_data_output": True}},
+        {"outputs": [{"name": "z"}]},
+        {"outputs": [{"name": "z"}, binary]},
+    ]
+    for asked in allowed:
+        decode(request() | asked, wanted=wanted)
 
 
 def test_bf16_travels_as_its_bits() -> None:

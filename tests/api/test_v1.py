@@ -397,8 +397,9 @@ def test_outputs_without_common_rows_can_only_be_columns() -> None:
 
 
 def test_an_output_without_a_json_form_says_how_to_get_it() -> None:
-    with pytest.raises(InvalidRequest, match="output 'y' is BF16, which has no JSON form: ask for it in binary at /v2"):
-        encoded({"y": np.zeros(1, np.uint16)}, {"y": ("bfloat16", ("rows",))})
+    unwritable = signature({"x": ("float", ("rows", 2))}, {"y": ("bfloat16", ("rows",))})
+    said = refusal({"instances": [[1, 2]]}, unwritable)
+    assert said == "fraud:3: output 'y' is BF16, which has no JSON form: ask for it in binary at /v2"
 
 
 # --- paths, status, metadata --------------------------------------------------------------------------------------

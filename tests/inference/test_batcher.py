@@ -25,12 +25,12 @@ from gateway.errors import (
     ShuttingDown,
     TooLarge,
 )
-from gateway.inference.batcher import INLINE_LIMIT_S, LONE_INLINE_LIMIT_S, Answer, Batcher
+from gateway.inference.batcher import INLINE_LIMIT_S, LONE_INLINE_LIMIT_S, Answer, Batcher, Observe
 from gateway.inference.loader import Sharing
 from gateway.inference.model_config import Execution
 from gateway.inference.run_time import RunTime
 from gateway.inference.session import OnnxSession, Session
-from gateway.messages import Array
+from gateway.messages import Array, Tensors
 from gateway.telemetry.metrics import Metrics
 from tests.inference.stub_session import ALONE, CRASHES, KEY, PATIENCE_S, Settings, StubSession, column, loaded_version
 from tests.support import onnx_models
@@ -45,7 +45,9 @@ LABELS = (KEY.model, str(KEY.version))
 class MakeBatcher(Protocol):
     """Makes a batcher of these sessions."""
 
-    def __call__(self, *sessions: Session, cpus: int = 2, **settings: Unpack[Settings]) -> Batcher:
+    def __call__(
+        self, *sessions: Session, cpus: int = 2, observe: Observe | None = None, **settings: Unpack[Settings]
+    ) -> Batcher:
         """See loaded_version()."""
 
 
@@ -59,9 +61,11 @@ async def make_batcher(metrics: Metrics) -> AsyncIterator[MakeBatcher]:
     """Return a maker of batchers that are emptied and ended with the test."""
     async with AsyncExitStack() as stack:
 
-        def make(*sessions: Session, cpus: int = 2, **settings: Unpack[Settings]) -> Batcher:
-            loop = asyncio.get_running_loop()
-            batcher = Batcher(loaded_version(*sessions, **settings), metrics, loop=loop, cpus=cpus)
+        def make(
+            *sessions: Session, cpus: int = 2, observe: Observe | None = None, **settings: Unpack[Settings]
+        ) -> Batcher:
+            loaded = loaded_version(*sessions, **settings)
+            batcher = Batcher(loaded, metrics, loop=asyncio.get_running_loop(), observe=observe, cpus=cpus)
             stack.push_async_callback(batcher.drain)
             for session in sessions:
                 if isinstance(session, StubSession):
@@ -749,3 +753,55 @@ async def test_what_a_run_took_is_learned(make_batcher: MakeBatcher) -> None:
     await soon(submit(batcher, 1))
     assert loaded.run_time.predict(1) < 0.95
     await soon(batcher.drain())
+
+
+# --- who is told of the rows ----------------------------------------------------------------------------------
+
+
+class Told:
+    """An observer that remembers each call: inputs, outputs, rows."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[float], list[float], int]] = []
+
+    def __call__(self, inputs: Tensors, outputs: Tensors, rows: int) -> None:
+        """Remember."""
+        self.calls.append((inputs["x"].ravel().tolist(), outputs["y"].ravel().tolist(), rows))
+
+
+@pytest.mark.parametrize("run_s", [QUICK_S, NEVER])
+async def test_the_rows_of_a_batch_are_told_at_once(make_batcher: MakeBatcher, run_s: float) -> None:
+    told = Told()
+    batcher = make_batcher(StubSession(), observe=told, run_s=run_s)
+    await soon(asyncio.gather(submit(batcher, 1, 2), submit(batcher, 3)))
+    await soon(submit(batcher, 4))
+    assert told.calls == [([1, 2, 3], [2, 4, 6], 3), ([4], [8], 1)]
+
+
+async def test_of_a_batch_that_somebody_left_only_the_rows_of_the_others_are_told(make_batcher: MakeBatcher) -> None:
+    """The one who left while it ran got no answer, nor did the one whose deadline passed."""
+    session, told = StubSession(held=True), Told()
+    batcher = make_batcher(session, observe=told)
+    stays, leaves, late = submit(batcher, 1), submit(batcher, 2), submit(batcher, 3, deadline=time.monotonic() + 0.05)
+    await entered(session)
+    leaves.cancel()
+    with pytest.raises(DeadlineExceeded):
+        await soon(late)
+    session.may_finish.set()
+    await soon(stays)
+    assert told.calls == [([1], [2], 1)]
+
+
+async def test_of_a_batch_that_failed_the_rows_of_the_innocent_are_told(make_batcher: MakeBatcher) -> None:
+    told = Told()
+    batcher = make_batcher(StubSession(), observe=told, run_s=QUICK_S)
+    answers = [submit(batcher, value) for value in (1, -1, 2)]
+    await soon(asyncio.gather(*answers, return_exceptions=True))
+    assert told.calls == [([1], [2], 1), ([2], [4], 1)]
+
+
+async def test_rows_that_were_refused_are_not_told(make_batcher: MakeBatcher) -> None:
+    told = Told()
+    with pytest.raises(InvalidInput):
+        await soon(submit(make_batcher(StubSession(), observe=told), -1))
+    assert not told.calls

@@ -29,15 +29,15 @@ def test_the_table_has_the_ratio_beside_what_identical_servers_showed() -> None:
         processors="a processor",
         connections=64,
         watched_ms=[10.2, 10.4, 10.6],
-        watched_again_ms=[10.2, 10.0, 10.7],
         unwatched_ms=[10.0, 10.0, 10.0],
+        control_ms=[10.1, 9.6, 10.0],
         judging_resident_bytes=150_000_000,
         unwatched_resident_bytes=120_000_000,
         redis=redis,
     )
     table = summary(cost)
-    assert "| watched / not watched, round by round | 1.040, with 95 % probability 1.020 to 1.060 |" in table
-    assert "| the same server twice (A/A), round by round | 1.000, with 95 % probability 0.962 to 1.009 |" in table
+    assert "| watched / not watched, median of 3 starts | 1.040, with 95 % probability 1.020 to 1.060 |" in table
+    assert "| two that do not watch (A/A), likewise | 1.000, with 95 % probability 0.960 to 1.010 |" in table
     assert "| one EVALSHA, mean of 21,600 | 0.113 ms |" in table
 
 

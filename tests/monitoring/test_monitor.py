@@ -363,7 +363,7 @@ async def test_the_report_warns_of_what_makes_it_less_sure() -> None:
     report = await report_of(replica)
     assert len(report.warnings) == 2
     assert "over a tenth of the reference's 1000" in report.warnings[0]
-    assert "0.5 of the requests are counted" in report.warnings[1]
+    assert "0.5 of the rows are counted" in report.warnings[1]
 
 
 async def test_the_sliding_window_ends_with_the_last_complete_bucket(store: WindowStore) -> None:

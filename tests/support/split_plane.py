@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -25,7 +26,7 @@ from gateway.routeplane import RoutePlane
 from gateway.routing.published import PublishedRoute
 from gateway.routing.route import Route
 from gateway.settings import LimitSettings
-from gateway.shadowing import Shadowing
+from gateway.shadowing import Observer, Shadowing
 from gateway.store.memory_store import MemoryStore
 from gateway.telemetry.metrics import Metrics
 from tests.inference.stub_session import Settings, StubSession, loaded_version
@@ -41,6 +42,7 @@ class SplitPlane:
 
     def __init__(self, limits: LimitSettings, access: DataAccess, repository: Path, stack: AsyncExitStack) -> None:
         self.ahead_s = 0.0
+        self.observer: Observer | None = None
         self.metrics = Metrics()
         self.registry = Registry()
         self.shadowing = Shadowing(self.metrics, clock=self.now, run_limit_s=SHADOW_LIMIT_S)
@@ -60,7 +62,8 @@ class SplitPlane:
         session = session or StubSession()
         key = settings["key"] = ModelVersion("fraud", version)
         loaded = loaded_version(session, **settings)
-        batcher = Batcher(loaded, self.metrics, loop=asyncio.get_running_loop())
+        observe = None if self.observer is None else partial(self.observer.record, key, "primary")
+        batcher = Batcher(loaded, self.metrics, loop=asyncio.get_running_loop(), observe=observe)
         self._stack.push_async_callback(batcher.drain)
         self._stack.callback(session.may_finish.set)
         self.registry.put(VersionRecord(key, VersionState.READY, served=ServedVersion(key, loaded, batcher)))
