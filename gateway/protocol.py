@@ -17,8 +17,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.api.asgi import TASK
 from gateway.api.compression import MIN_BYTES
 from gateway.api.exchange import Exchange
+from gateway.api.incoming_body import Body, IncomingBody, whole_body
 from gateway.api.infer import Address, HttpResponse, InferCall, infer_address
-from gateway.api.plain_requests import PlainRequests
+from gateway.api.plain_requests import PlainHead, PlainRequests
 from gateway.api.problems import Headers, error_body, header_lines, status_of
 from gateway.errors import BodyTimeout, GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
 from gateway.settings import LimitSettings
@@ -62,9 +63,14 @@ class ShortCycle(RequestResponseCycle):
         self.address = address
         self.named = headers
         self.keep_alive = keep_alive
-        self.pieces: list[bytes] = []  # joined once; a single piece is not even copied
+        self.incoming: IncomingBody | None = None
 
-    def begin(self, body: bytes) -> None:
+    def expect(self, size: int) -> IncomingBody:
+        """Make room for a body that arrives in pieces."""
+        self.incoming = IncomingBody(size, self.named)
+        return self.incoming
+
+    def begin(self, body: Body) -> None:
         """Hand the whole request to the desk; its answer comes with a callback, without a task."""
         self.more_body = False
         begun = self.exchange.desk.begin(self.address, self.named, body)
@@ -148,6 +154,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._chunk_bytes = 0
         self._begun_in_bytes = 0
         self._is_between = True
+        self._arriving: IncomingBody | None = None  # of a request that llhttp does not see
         self._in_head = False
         self._in_tail = False
         self._tail_bytes = 0
@@ -178,14 +185,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.idle_since = None
-        if self._is_between and self.exchange is not None and self._is_idle():
-            plain = self.plain_requests.read(data)
-            if plain is not None:
-                self.receiving_since = None
-                cycle = ShortCycle(self, self.exchange, plain.address, plain.headers, keep_alive=True)
-                self._running = self.cycle = cycle
-                cycle.begin(plain.body)
-                return
+        if self._takes_without_parser(data):
+            return
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.max_header_bytes:
@@ -206,6 +207,42 @@ class BoundedProtocol(HttpToolsProtocol):
             self._tail_bytes += len(data)
             if self._tail_bytes > self.limits.max_header_bytes:
                 self.refuse(self._headers_error())
+
+    def _takes_without_parser(self, data: bytes) -> bool:
+        """Take what belongs to a request that is written the plain way; anything else is llhttp's."""
+        if self._arriving is not None:
+            self._arrive(self._arriving, data)
+            return True
+        if not self._is_between or self.exchange is None or not self._is_idle():
+            return False
+        head = self.plain_requests.read(data)
+        if head is None:
+            return False
+        self._begin_plain(head, self.exchange, data)
+        return True
+
+    def _begin_plain(self, head: PlainHead, exchange: Exchange, data: bytes) -> None:
+        """Take a request that needs no parser, whole or begun."""
+        cycle = ShortCycle(self, exchange, head.address, head.headers, keep_alive=True)
+        self._running = self.cycle = cycle
+        if len(data) - head.start == head.size:
+            self.receiving_since = None
+            cycle.begin(whole_body(data, head.start, head.headers))
+        else:
+            self.receiving_since = time.monotonic()
+            self._arriving = cycle.expect(head.size)
+            self._arriving.take(data, head.start)
+
+    def _arrive(self, body: IncomingBody, data: bytes) -> None:
+        """Collect a body that llhttp does not see; another request may follow in the same bytes."""
+        end = body.take(data)
+        if body.missing:
+            return
+        self._arriving = None
+        self.receiving_since = None
+        cast("ShortCycle", self.cycle).begin(body.view)
+        if end < len(data):
+            self.data_received(data[end:])
 
     def on_message_begin(self) -> None:
         """Start the clock of one request. What only ASGI needs is made when it is known to be needed."""
@@ -248,6 +285,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 dict(self.headers),
                 keep_alive=self.parser.should_keep_alive(),
             )
+            self.cycle.expect(int(self.cycle.named[b"content-length"]))
         else:
             url, headers, expects = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
@@ -263,8 +301,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Collect a piece of the body."""
         self._in_tail = False
-        if type(self.cycle) is ShortCycle:
-            self.cycle.pieces.append(body)
+        if type(self.cycle) is ShortCycle and self.cycle.incoming is not None:
+            self.cycle.incoming.take(body)
         else:
             super().on_body(body)
 
@@ -275,10 +313,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.receiving_since = None
         self._is_between = True
         self._in_tail = False
-        if type(self.cycle) is ShortCycle:
-            body = b"".join(self.cycle.pieces)
-            self.cycle.pieces.clear()
-            self.cycle.begin(body)
+        if type(self.cycle) is ShortCycle and self.cycle.incoming is not None:
+            self.cycle.begin(self.cycle.incoming.view)
         else:
             super().on_message_complete()
 

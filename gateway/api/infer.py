@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.api.auth import DataAccess
+from gateway.api.incoming_body import Body
 from gateway.api.payload import DecodedRequest, Limits, decode_request
 from gateway.api.problems import (
     CLIENT_CLOSED,
@@ -147,7 +148,7 @@ class InferDesk:
         self._id_prefix = os.urandom(6).hex().encode()
         self._ids = itertools.count(1)
 
-    def begin(self, address: Address, given: Mapping[bytes, bytes], body: bytes) -> InferCall | HttpResponse:
+    def begin(self, address: Address, given: Mapping[bytes, bytes], body: Body) -> InferCall | HttpResponse:
         """Read a POST to an infer path and queue it.
 
         Args:
@@ -187,10 +188,10 @@ class InferDesk:
             return self.failure(exc, endpoint, request_id, began, asked=(name, version))
         return call
 
-    def _decode_v1(self, _: Mapping[bytes, bytes], body: bytes, endpoint: Endpoint) -> DecodedRequest:
+    def _decode_v1(self, _: Mapping[bytes, bytes], body: Body, endpoint: Endpoint) -> DecodedRequest:
         return decode_predict(body, endpoint.signature, self._payload_limits, model=endpoint.reader.model)
 
-    def _decode_v2(self, given: Mapping[bytes, bytes], body: bytes, endpoint: Endpoint) -> DecodedRequest:
+    def _decode_v2(self, given: Mapping[bytes, bytes], body: Body, endpoint: Endpoint) -> DecodedRequest:
         length = given.get(b"inference-header-content-length")
         return decode_request(
             body,

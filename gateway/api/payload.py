@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 from msgspec import Meta
 
+from gateway.api.incoming_body import Body
 from gateway.errors import InvalidInput, InvalidRequest, TooLarge
 from gateway.inference.signature import JSON_FLOATS, NUMPY_TYPES, Signature
 from gateway.messages import Array, TensorSpec
@@ -154,7 +155,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 def decode_request(
-    body: bytes, header_length: int | None, signature: Signature, limits: Limits, *, model: str
+    body: Body, header_length: int | None, signature: Signature, limits: Limits, *, model: str
 ) -> DecodedRequest:
     """Read a request's body.
 
@@ -244,7 +245,7 @@ def encode_response(
     return b"".join((message, *chunks)), len(message)
 
 
-def _parse(text: bytes, limits: Limits, *, of_floats: bool) -> InferBody:
+def _parse(text: Body, limits: Limits, *, of_floats: bool) -> InferBody:
     """Parse the JSON part; unknown keys and what Python clients write for NaN and infinities go a slower way.
 
     Args:
@@ -258,7 +259,7 @@ def _parse(text: bytes, limits: Limits, *, of_floats: bool) -> InferBody:
     try:
         return _decode_known(text)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return parse_leniently(text, _decode_any, limits)
+        return parse_leniently(bytes(text), _decode_any, limits)
 
 
 def parse_leniently(text: bytes, decoder: msgspec.json.Decoder[BodyT], limits: Limits) -> BodyT:
@@ -460,7 +461,7 @@ def _split_strings(chunk: bytes, elements: int, where: str) -> list[str]:
     return found
 
 
-def _decode_raw(body: bytes, signature: Signature, limits: Limits, model: str) -> DecodedRequest:
+def _decode_raw(body: Body, signature: Signature, limits: Limits, model: str) -> DecodedRequest:
     """Read a body that is nothing but the one input's data; free axes are found from its size."""
     if len(signature.inputs) != 1:
         raise InvalidRequest(
@@ -470,7 +471,9 @@ def _decode_raw(body: bytes, signature: Signature, limits: Limits, model: str) -
     if spec.datatype == "BYTES":
         if any(size not in (-1, 1) for size in spec.shape):
             raise InvalidRequest(f"{model}: a raw request for BYTES is one string, the input has another shape")
-        array = _strings(_split_strings(_LENGTH_PREFIX.pack(len(body)) + body, 1, model), [1] * len(spec.shape))
+        array = _strings(
+            _split_strings(b"".join((_LENGTH_PREFIX.pack(len(body)), body)), 1, model), [1] * len(spec.shape)
+        )
     else:
         shape = _raw_shape(len(body) // _ITEM_BYTES[spec.datatype], spec, signature, model)
         elements = math.prod(shape)

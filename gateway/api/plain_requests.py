@@ -1,4 +1,4 @@
-"""Reads whole inference requests that are written the plain way, which is how clients write them.
+"""Reads the heads of inference requests that are written the plain way, which is how clients write them.
 
 Takes only what llhttp would read the same; says nothing about the rest, which goes to llhttp. Knows no tensor.
 """
@@ -31,12 +31,19 @@ _MAX_LINE_BYTES = 512
 _MAX_LENGTH_DIGITS = 9
 
 
-class PlainRequest(NamedTuple):
-    """What its path asks for, its headers by lower-case name, and its body."""
+class PlainHead(NamedTuple):
+    """A request whose head has arrived.
+
+    Attributes:
+        address: What its path asks for.
+        headers: By lower-case name.
+        start: Where the body begins. size: Of the body.
+    """
 
     address: Address
     headers: dict[bytes, bytes]
-    body: bytes
+    start: int
+    size: int
 
 
 class PlainRequests:
@@ -54,8 +61,8 @@ class PlainRequests:
         """Paths, names and lines that are remembered."""
         return len(self._paths) + len(self._names) + len(self._lines)
 
-    def read(self, data: bytes) -> PlainRequest | None:
-        """Read `data` if it is exactly one inference request with a plain head and a body of known length."""
+    def read(self, data: bytes) -> PlainHead | None:
+        """Read the head of `data` if it is one inference request, or begins one, with a body of known length."""
         end = data.find(b"\r\n\r\n", 0, self._max_header_bytes)
         if end < 0:
             return None
@@ -79,9 +86,9 @@ class PlainRequests:
             return None
         start = end + 4
         size = int(length)
-        if len(data) - start != size or size > self._max_body_bytes:
+        if len(data) - start > size or size > self._max_body_bytes:
             return None
-        return PlainRequest(address, headers, data[start:])
+        return PlainHead(address, headers, start, size)
 
     def _learn_path(self, line: bytes) -> Address | None:
         match = _REQUEST_LINE.fullmatch(line)

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import orjson
 
+from gateway.api.incoming_body import Body
 from gateway.api.payload import NO_BINARY, DecodedRequest, Limits, make_array, parse_leniently
 from gateway.errors import InvalidInput, InvalidRequest, NotSupported, TooLarge
 from gateway.inference.registry import VersionRecord, VersionState
@@ -119,7 +120,7 @@ def split_verb(parts: Sequence[str]) -> tuple[list[str], str]:
     return [*before, name], verb
 
 
-def decode_predict(body: bytes, signature: Signature, limits: Limits, *, model: str) -> PredictRequest:
+def decode_predict(body: Body, signature: Signature, limits: Limits, *, model: str) -> PredictRequest:
     """Read a predict request's body.
 
     Args:
@@ -133,7 +134,7 @@ def decode_predict(body: bytes, signature: Signature, limits: Limits, *, model: 
     try:
         message: PredictBody = _decode_known(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        message = parse_leniently(body, _decode_any, limits)
+        message = parse_leniently(bytes(body), _decode_any, limits)
     if (message.signature_name or "") not in _SIGNATURES:
         raise InvalidRequest(f"{model}: unknown signature '{message.signature_name}', expected 'serving_default'")
     if (message.instances is None) == (message.inputs is None):

@@ -88,6 +88,22 @@ def test_pipelined_requests_are_answered_in_order(connection: RawSocket) -> None
     assert connection.receive().json == {"live": True}
 
 
+@pytest.mark.parametrize("cut", [0, 1, 40])
+def test_a_body_may_come_after_its_head_and_in_pieces(
+    tight_gateway: GatewayProcess, connection: RawSocket, cut: int
+) -> None:
+    """As most clients write it; the next request may come with the last piece."""
+    request = request_bytes(ECHO, row(7, "in-pieces"))
+    start = request.index(b"\r\n\r\n") + 4
+    for piece in (request[: start + cut], request[start + cut : -3]):
+        connection.send(piece)
+        assert tight_gateway.ask("/v2/health/live").status == 200  # by then it has been read
+    connection.send(request[-3:] + request_bytes(ECHO, row(8, "behind")) + request_bytes(ECHO, row(9, "last"))[:50])
+    assert [connection.receive().json["id"] for _ in range(2)] == ["in-pieces", "behind"]
+    connection.send(request_bytes(ECHO, row(9, "last"))[50:])
+    assert connection.receive().json["id"] == "last"
+
+
 def test_a_broken_request_does_not_take_the_answer_of_the_one_before_it(connection: RawSocket) -> None:
     connection.send(request_bytes(PATIENT, row(2e5, "whole")) + b"not HTTP at all\r\n\r\n")
     answer = connection.receive()
