@@ -26,6 +26,7 @@ TIERS = (
         "orders",
         "listening",
         "protocol",
+        "short_cycle",
         "admin_client",
         "tables",
     },
@@ -70,7 +71,7 @@ OWNERS = {
     "redis": ("store/redis_connection.py",),
     "scipy": ("monitoring/",),
     "starlette": ("api/", "app.py"),
-    "uvicorn": ("server.py", "listener.py", "protocol.py"),
+    "uvicorn": ("server.py", "listener.py", "protocol.py", "short_cycle.py"),
 }
 
 TIER_OF = {noun: level for level, tier in enumerate(TIERS) for noun in tier}
@@ -129,7 +130,7 @@ def test_every_import_points_down_and_every_library_has_one_owner() -> None:
         (
             "api/admin.py",
             "import uvicorn.config",
-            "belongs to server.py and listener.py and protocol.py",
+            "belongs to server.py and listener.py and protocol.py and short_cycle.py",
         ),
         (
             "publishing.py",

@@ -15,16 +15,14 @@ import msgspec
 import orjson
 
 from gateway.api import v1, v2
+from gateway.api.address import address_of, is_infer, version_in
 from gateway.api.auth import OPEN, DataAccess
 from gateway.api.compression import MIN_BYTES, choose_encoding, deflate, inflate
 from gateway.api.infer import (
     HttpResponse,
     InferDesk,
-    address_of,
     error_response,
-    is_infer,
     json_response,
-    version_in,
 )
 from gateway.api.openapi import data_description
 from gateway.api.problems import REASON, Headers, header_lines, header_value, status_of

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway.api.infer import Address, infer_address
+from gateway.api.address import Address, infer_address
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PRINTABLE = bytes(range(0x20, 0x7F))

@@ -42,6 +42,17 @@ def test_what_follows_the_json_part_is_aligned(lead: bytes) -> None:
     assert bytes(whole) == BYTES
 
 
+def test_an_announcement_takes_no_memory_and_a_long_body_stays_aligned() -> None:
+    content = np.random.default_rng(1).bytes(3_000_000)
+    body = IncomingBody(len(content), {LENGTH: b"99"})
+    assert len(body.view) <= 1_048_576
+    for start in range(0, len(content), 700_001):
+        body.take(content[start : start + 700_001])
+    assert body.missing == 0
+    assert body.view == content
+    assert (address(body.view) + 99) % 64 == 0
+
+
 @pytest.mark.parametrize("headers", [{}, {LENGTH: b"many"}, {LENGTH: b"9" * 30}, {LENGTH: b"-1"}])
 def test_a_length_that_is_none_is_somebody_elses_to_refuse(headers: dict[bytes, bytes]) -> None:
     body = IncomingBody(3, headers)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api.infer import Address, infer_address
+from gateway.api.address import Address, infer_address
 from gateway.api.plain_requests import PlainRequests
 
 BODY = b'{"inputs": []}'
