@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from gateway.endpoints import Assignment, Endpoint
+from gateway.endpoints import Assignment, Endpoint, Target
 from gateway.inference.batcher import Answer
 from gateway.inference.registry import ServedVersion
 from gateway.messages import Array
@@ -41,6 +41,7 @@ class Call:
         deadline: Monotonic seconds.
         answer: Resolves when the variant is done; cancel it when the client has gone.
         reserve: The first variant, while it may still have to answer for a candidate.
+        suspect: The candidate whose run failed, while the first variant's answer must show whose fault that was.
         ticket: Of the candidate's breaker.
     """
 
@@ -54,6 +55,7 @@ class Call:
         "key_hash",
         "request",
         "reserve",
+        "suspect",
         "ticket",
     )
 
@@ -77,4 +79,5 @@ class Call:
         self.began = began
         self.deadline = deadline
         self.reserve: ServedVersion | None = None
+        self.suspect: Target | None = None
         self.ticket: int | None = None

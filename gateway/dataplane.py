@@ -130,8 +130,7 @@ class DataPlane:
             return False
         if call.deadline <= self._clock():
             return False
-        candidate = call.assignment.target
-        self._record(call, candidate, failed=True)
+        candidate = call.suspect = call.assignment.target
         self._count_attempt(candidate, 500)
         self._release(candidate)
         call.reserve = None
@@ -158,6 +157,8 @@ class DataPlane:
         if call.reserve is not None:
             call.reserve.batcher.release()
             self._record(call, target, failed=failed)
+        elif call.suspect is not None:  # a request that breaks every variant is no witness against one
+            self._record(call, call.suspect, failed=None if failed else True)
         self.count_assigned(assignment, code, self._clock() - call.began)
         balance = call.endpoint.balance
         if balance is not None and code == 200:

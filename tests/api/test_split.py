@@ -190,6 +190,16 @@ async def test_where_both_fail_the_caller_gets_the_first_variants_error(plane: S
     assert plane.counted("requests_total", code="500") == 1
 
 
+async def test_a_request_that_breaks_every_variant_is_no_witness_against_the_candidate(plane: SplitPlane) -> None:
+    """Else any caller could take a candidate out of service."""
+    plane.publish(ALL_TO_B)
+    for _ in range(20):
+        assert (await plane.ask(CRASHES, headers={KEY_HEADER: "k"})).status == 500
+    assert plane.counted("variant_breaker_open", variant="b") == 0
+    assert who(await plane.ask(1, headers={KEY_HEADER: "k"})) == ("b", "sticky", "fraud:2")
+    assert plane.counted("variant_attempts_total", variant="b", code="500") == 20
+
+
 async def test_a_full_queue_of_a_candidate_is_stood_in_for_and_opens_no_breaker(plane: SplitPlane) -> None:
     held = plane.serve(2, StubSession(held=True), max_queue_rows=1)
     plane.publish(ALL_TO_B)
@@ -235,10 +245,13 @@ async def test_there_is_no_second_try_once_the_deadline_has_passed(plane: SplitP
 
 async def test_where_the_first_variant_is_not_ready_its_share_is_refused_and_others_answer(plane: SplitPlane) -> None:
     """An open breaker would then serve nobody, so it does not count."""
+    failing = Failing()
+    plane.serve(2, failing, run_s=QUICK_S)
     plane.publish(route_of(5000, 5000))
     for _ in range(5):
-        await plane.ask(CRASHES, headers={"x-gateway-variant": "b"})
+        await plane.ask(1, headers={"x-gateway-variant": "b"})
     assert plane.counted("variant_breaker_open", variant="b") == 1
+    failing.fails = False
     plane.withdraw(1)
     answers = [await plane.ask(1, headers={KEY_HEADER: f"k{number}"}) for number in range(40)]
     assert {(answer.status, who(answer)[0]) for answer in answers} == {(200, "b"), (503, "stable")}
