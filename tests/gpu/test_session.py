@@ -13,11 +13,12 @@ from gateway.inference.loader import LoadedVersion, load_version
 from gateway.inference.manifest import sha256_of
 from gateway.inference.model_config import Batching, Execution, ModelConfig, Option, Provider
 from gateway.inference.repository import VersionFiles
-from gateway.inference.session import OnnxSession, RunStop
+from gateway.inference.session import OnnxSession
 from gateway.messages import Array, ModelVersion
 from loadtests.bench import models as bench
 from tests.inference.test_session import values_of
 from tests.support import onnx_models
+from tests.support.ended_run import end_a_run
 from tests.support.server import EXAMPLE_MODELS
 
 CUDA = Execution(providers=("cuda",))
@@ -150,23 +151,7 @@ def test_max_rows_bounds_the_padding() -> None:
 
 def test_a_run_under_way_can_be_ended() -> None:
     session = opened(onnx_models.slow_on_demand(), BOTH)
-    stop = RunStop()
-    outcome: list[str] = []
-
-    def run() -> None:
-        try:
-            session.run({"x": np.array([[2e7]], np.float32)}, (), stop)
-        except InferenceFailed as exc:
-            outcome.append(str(exc))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(0.2)
-    assert thread.is_alive()
-    stop.stop()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert "terminate" in outcome[0]
+    assert "terminate" in end_a_run(session, after_s=0.2)
     assert session.run({"x": np.array([[3]], np.float32)}, ())[0].tolist() == [[3]]
 
 

@@ -15,10 +15,11 @@ import pytest
 
 from gateway.errors import GatewayError, InferenceFailed, InvalidInput, InvalidModel, LoadFailed
 from gateway.inference.model_config import Execution, Option, Provider
-from gateway.inference.session import OnnxSession, RunStop, resolve_providers, usable_cpus
+from gateway.inference.session import OnnxSession, resolve_providers, usable_cpus
 from gateway.inference.signature import NUMPY_TYPES
 from gateway.messages import Array
 from tests.support import onnx_models
+from tests.support.ended_run import end_a_run
 
 
 def opened(model: bytes, execution: Execution | None = None) -> OnnxSession:
@@ -170,23 +171,7 @@ def test_a_failing_bfloat16_run_is_named_too() -> None:
 
 def test_a_run_under_way_can_be_ended() -> None:
     session = opened(onnx_models.slow_on_demand())
-    stop = RunStop()
-    outcome: list[str] = []
-
-    def run() -> None:
-        try:
-            session.run({"x": np.array([[2e7]], np.float32)}, (), stop)
-        except InferenceFailed as exc:
-            outcome.append(str(exc))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(0.05)
-    assert thread.is_alive()
-    stop.stop()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert "terminate" in outcome[0]
+    assert "terminate" in end_a_run(session, after_s=0.05)
 
 
 # --- files that are no models -------------------------------------------------------------------------------
