@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 INLINE_LIMIT_S = 150e-6
 """A thread costs 48 microseconds and a loop that is held delays everybody: below this the loop runs it itself."""
 
-LONE_INLINE_LIMIT_S = 2e-3
+LONE_INLINE_LIMIT_S = 3e-3
 """The same where there is one processor: a thread there runs nothing at the same time, it only lets others overtake."""
 
 Answer = tuple[dict[str, Array], Timings]
@@ -202,22 +202,26 @@ class Batcher:
         self._flush()
 
     def _flush(self) -> None:
-        """Start what is due. One run on the loop a tick; the next waits its turn behind other callbacks."""
+        """Start what is due. Runs hold the loop as long as one run may; the next waits behind other callbacks."""
         self._flush_is_due = False
         now = time.monotonic()
         if self._deadline_at <= now:  # the queue drops whoever is too late by now, and then nobody would answer them
             self._settle_expired(now)
+        left_s = self._inline_limit_s
         while self._idle:
             batch = self._queue.next_batch(now)
             if batch is None:
                 break
-            if self._run_time.predict(self._loaded.equivalent_rows(batch.requests, batch.rows)) < self._inline_limit_s:
-                self._run_on_loop(batch)
-                if not self._queue.is_empty:
-                    self._flush_is_due = True
-                    self._loop.call_soon(self._flush)
+            run_s = self._run_time.predict(self._loaded.equivalent_rows(batch.requests, batch.rows))
+            if run_s >= self._inline_limit_s:
+                self._run_in_thread(batch)
+                continue
+            self._run_on_loop(batch)
+            left_s -= run_s
+            if left_s < run_s and not self._queue.is_empty:
+                self._flush_is_due = True
+                self._loop.call_soon(self._flush)
                 break
-            self._run_in_thread(batch)
         if not self._queue.is_empty and not self._flush_is_due and self._idle:
             self._arm_delay()
         self._settle_drain()

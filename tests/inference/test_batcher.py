@@ -261,15 +261,19 @@ async def test_a_run_of_unknown_length_goes_to_a_thread_and_to_the_loop_once_it_
     assert [run.on_loop for run in session.runs] == [False, True]
 
 
-async def test_the_loop_turns_between_two_short_runs(make_batcher: MakeBatcher) -> None:
+@pytest.mark.parametrize(("run_s", "before_the_turn"), [(INLINE_LIMIT_S * 0.6, 1), (INLINE_LIMIT_S * 0.4, 2)])
+async def test_the_loop_turns_when_runs_held_it_as_long_as_one_may(
+    make_batcher: MakeBatcher, run_s: float, before_the_turn: int
+) -> None:
     """What was read from a socket meanwhile must not wait for all the queue."""
     session = StubSession()
-    batcher = make_batcher(session, run_s=QUICK_S)
-    answers = [submit(batcher, 1, outputs=("y",)), submit(batcher, 2, outputs=("z",))]
+    batcher = make_batcher(session, run_s=run_s)
+    answers = [submit(batcher, value, outputs=outputs) for value, outputs in enumerate((("y",), ("z",), ("y", "z")))]
     between: list[int] = []
     asyncio.get_running_loop().call_soon(lambda: between.append(len(session.runs)))
     await soon(asyncio.gather(*answers))
-    assert between == [1]
+    assert between == [before_the_turn]
+    assert len(session.runs) == 3
 
 
 @pytest.mark.parametrize(
