@@ -93,6 +93,19 @@ async def test_an_abort_can_take_the_shadows_along_and_can_be_left(
     assert not gateway.ask_admin(f"/admin/v1/routes/{route}").json["shadows"]
 
 
+async def test_a_panel_that_is_not_there_yet_can_be_left(console: Console, route: str) -> None:
+    """It is drawn with the next frame; a key that comes before is none the less heard."""
+    opener = console.button(f"Abort: {route}")
+    await opener.evaluate(
+        "node => { node.click(); node.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true })); }"
+    )
+    await console.page.evaluate(
+        "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+    )
+    await expect(opener).to_have_attribute("aria-expanded", "false")
+    await expect(opener).to_be_focused()
+
+
 async def test_a_rollback_brings_an_earlier_revision_back(
     console: Console, gateway: GatewayProcess, route: str
 ) -> None:

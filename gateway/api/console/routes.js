@@ -260,6 +260,9 @@ function opener(desk, work, name, kind, text, tone = "") {
       "aria-expanded": String(isOpen),
       "aria-label": `${text}: ${name}`,
       onclick: () => (isOpen ? desk.close(name) : desk.open(name, kind)),
+      onkeydown: (event) => {
+        if (event.key === "Escape") desk.close(name); // the panel may not be there yet, nor have the focus
+      },
     },
     text,
   );
