@@ -6,16 +6,16 @@ Where the system offers neither, both do nothing.
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 _STATM = Path("/proc/self/statm")
-_PAGE_BYTES = 4096
 
 
 def resident_bytes() -> int:
     """Return what is resident now, or 0 where nobody knows."""
     try:
-        return int(_STATM.read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+        return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
 

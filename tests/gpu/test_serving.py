@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,7 +117,6 @@ def test_a_request_beyond_the_memory_limit_fails_and_nobody_else(server: Gateway
 
 
 @pytest.mark.redis
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs the Debian package redis-server")
 def test_replicas_share_the_card(cuda: None, repository: Path, tmp_path: Path) -> None:
     add_version(tmp_path, "cnn", 1, bench.cnn().SerializeToString())
     configure(tmp_path, "cnn", CUDA)
