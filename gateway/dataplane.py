@@ -31,7 +31,8 @@ from gateway.route_health import RouteHealth, RouteStatus
 from gateway.routing.breaker import Breaker
 from gateway.routing.published import PublishedRoute
 from gateway.shadow_lane import ShadowLane
-from gateway.shadowing import Callers, Shadowing
+from gateway.shadowing import Shadowing
+from gateway.spare_time import Callers
 from gateway.telemetry.metrics import CounterCell, Labels, Metrics
 
 log = logging.getLogger(__name__)

@@ -71,6 +71,7 @@ class ShadowLane:
 
     Attributes:
         is_busy: Whether a run of it is under way or waits to be compared.
+        is_slow: Whether its last run took a thread.
         is_open: False once the route no longer has it.
     """
 
@@ -81,6 +82,7 @@ class ShadowLane:
         self.agreement = Agreement()
         self.served: ServedVersion | None = None
         self.is_busy = False
+        self.is_slow = False
         self.is_open = True
         self._waiting: deque[Offered] = deque()
         self._rows = 0

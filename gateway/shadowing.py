@@ -23,6 +23,7 @@ from gateway.messages import Array, ModelVersion, Tensors, Timings
 from gateway.routing.comparison import Comparison, failed_comparison
 from gateway.routing.published import PublishedRoute
 from gateway.shadow_lane import Offered, ShadowAgreement, ShadowLane
+from gateway.spare_time import Callers, SpareTime, run_delay_s
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -46,32 +47,10 @@ class Observer(Protocol):
         """Take the rows of one request after it was answered; the arrays must not be written to afterwards."""
 
 
-class Callers:
-    """How many callers wait for an answer of this process.
-
-    Attributes:
-        on_none: Called when the last one is answered, if somebody waits for that.
-    """
-
-    __slots__ = ("count", "on_none")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.on_none: Callable[[], None] | None = None
-
-    def come(self) -> None:
-        """Count a caller who waits from now on."""
-        self.count += 1
-
-    def leave(self) -> None:
-        """Count a caller who is answered, or has gone."""
-        self.count -= 1
-        if not self.count and self.on_none is not None:
-            self.on_none()
-
-
 class Shadowing:
     """Runs the shadows of all routes, one step a turn of the loop: a run begins, or an answer is compared.
+
+    A shadow whose runs take a thread is left out while SpareTime rests.
 
     Attributes:
         callers: To be kept by whoever queues requests.
@@ -85,8 +64,15 @@ class Shadowing:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         run_limit_s: float = RUN_LIMIT_S,
+        run_delay: Callable[[], float] = run_delay_s,
     ) -> None:
+        """Begin without a shadow.
+
+        Args:
+            run_delay: See gateway.spare_time.run_delay_s.
+        """
         self.callers = Callers()
+        self._spare_time = SpareTime(self.callers, self._look, clock=clock, run_delay=run_delay)
         self.observer: Observer | None = None
         self._metrics = metrics
         self._clock = clock
@@ -204,6 +190,7 @@ class Shadowing:
         for running in self._running:
             running.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        self._spare_time.stop()
         for lane, _, _ in self._answered:
             lane.drop("stopping")
         self._answered.clear()
@@ -233,7 +220,8 @@ class Shadowing:
             self._compare(*self._answered.popleft())
             self._look()
         else:
-            lane = next((lane for lane in self._turns if lane.is_waiting), None)
+            resting = self._spare_time.is_resting
+            lane = next((lane for lane in self._turns if lane.is_waiting and not (resting and lane.is_slow)), None)
             if lane is not None:
                 self._turns.remove(lane)  # behind the others from now on
                 self._turns.append(lane)
@@ -249,7 +237,9 @@ class Shadowing:
         lane.is_busy = True
         batcher = served.batcher
         batcher.acquire()
+        run = self._spare_time.begin() if lane.is_slow else None
         answer = batcher.spare.run(offered.inputs, offered.rows, lane.wanted(offered.outputs))
+        lane.is_slow = not answer.done()
         limit = asyncio.get_running_loop().call_later(self._run_limit_s, answer.cancel)
         self._running.add(answer)
 
@@ -257,6 +247,8 @@ class Shadowing:
             limit.cancel()
             self._running.discard(answer)
             batcher.release()
+            if run is not None:
+                self._spare_time.end(run)
             self._answered.append((lane, offered, answer))
             self._look()
 

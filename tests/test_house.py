@@ -47,6 +47,7 @@ TIERS = (
         "endpoints",
         "route_health",
         "shadow_lane",
+        "spare_time",
         "publishing",
         "candidate",
         "staging",

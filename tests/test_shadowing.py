@@ -297,6 +297,27 @@ async def test_a_slow_shadow_holds_up_neither_callers_nor_other_shadows(plane: S
     assert (await until_compared(plane, 21))["match"] == 21
 
 
+async def test_a_shadow_that_held_callers_up_rests_and_others_go_on(plane: SplitPlane) -> None:
+    """It goes on when nobody has come for a while; meanwhile its queue keeps what was sampled."""
+    slow = plane.serve(3, StubSession(held=True))
+    plane.publish(route_of(10_000, shadows=(shadow(), shadow(2, "quick"))))
+    await plane.ask(1)
+    await in_a_run(slow)
+    slow.may_finish.set()
+    await until_compared(plane, 1)  # from now on it is known to be slow
+    slow.may_finish.clear()
+    await plane.ask(2)
+    await in_a_run(slow)
+    plane.run_delay_s += 1.0
+    slow.may_finish.set()
+    await until_compared(plane, 2)
+    for value in range(20):
+        await plane.ask(value)
+    assert (await until_compared(plane, 22, "quick"))["match"] == 22
+    assert len(slow.runs) == 2
+    assert (await until_compared(plane, 22))["match"] == 22
+
+
 async def test_long_runs_are_off_the_loop_and_short_ones_on_it(plane: SplitPlane) -> None:
     long, short = plane.serve(3, run_s=SLOW_S), plane.serve(4, run_s=QUICK_S)
     plane.publish(route_of(10_000, shadows=(shadow(3, "long"), shadow(4, "short"))))

@@ -38,14 +38,21 @@ SHADOW_LIMIT_S = 0.5
 
 
 class SplitPlane:
-    """Versions of `fraud` on stub sessions, the routes in force, and a clock that the test may turn."""
+    """Versions of `fraud` on stub sessions, the routes in force, and a clock that the test may turn.
+
+    Attributes:
+        run_delay_s: How long the loop is said to have waited for a processor so far.
+    """
 
     def __init__(self, limits: LimitSettings, access: DataAccess, repository: Path, stack: AsyncExitStack) -> None:
         self.ahead_s = 0.0
+        self.run_delay_s = 0.0
         self.observer: Observer | None = None
         self.metrics = Metrics()
         self.registry = Registry()
-        self.shadowing = Shadowing(self.metrics, clock=self.now, run_limit_s=SHADOW_LIMIT_S)
+        self.shadowing = Shadowing(
+            self.metrics, clock=self.now, run_limit_s=SHADOW_LIMIT_S, run_delay=lambda: self.run_delay_s
+        )
         self.dataplane = DataPlane(self.registry, self.metrics, shadowing=self.shadowing, clock=self.now)
         routeplane = RoutePlane(MemoryStore(), self.registry, self.dataplane.publish)  # never started, as the next
         controlplane = ControlPlane(Repository(repository), self.registry, routeplane, self.metrics)
