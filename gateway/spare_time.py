@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.busy_poll import BusyPoll
+
 _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 _NOTICED_S = 100e-6
@@ -36,23 +38,28 @@ class Callers:
         on_none: Called when the last one is answered, if somebody waits for that.
     """
 
-    __slots__ = ("answered", "count", "on_none")
+    __slots__ = ("_busy_poll", "answered", "count", "on_none")
 
     def __init__(self) -> None:
+        self._busy_poll = BusyPoll()
         self.count = 0
         self.answered = 0
         self.on_none: Callable[[], None] | None = None
 
     def come(self) -> None:
         """Count a caller who waits from now on."""
+        if not self.count:
+            self._busy_poll.asked()
         self.count += 1
 
     def leave(self) -> None:
         """Count a caller who is answered, or has gone."""
         self.count -= 1
         self.answered += 1
-        if not self.count and self.on_none is not None:
-            self.on_none()
+        if not self.count:
+            self._busy_poll.quiet(self.answered)
+            if self.on_none is not None:
+                self.on_none()
 
 
 def run_delay_s() -> float:

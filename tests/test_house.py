@@ -48,6 +48,7 @@ TIERS = (
         "route_health",
         "shadow_lane",
         "spare_time",
+        "busy_poll",
         "publishing",
         "candidate",
         "staging",
