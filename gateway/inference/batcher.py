@@ -97,9 +97,11 @@ class Batcher:
         self._run_time = loaded.run_time
         self._rows_per_run = batching.max_rows if sharing.shares_runs else None
         self._fixed_rows = sharing.fixed_rows
+        max_rows = sharing.fixed_rows or min(batching.max_rows, loaded.run_time.efficient_rows())
+        self._full_rows = max_rows if sharing.shares_runs else 0
         self._queue: RowQueue[QueuedRequest] = RowQueue(
             name=self._name,
-            max_rows=sharing.fixed_rows or min(batching.max_rows, loaded.run_time.efficient_rows()),
+            max_rows=max_rows,
             max_queue_rows=batching.max_queue_rows,
             max_queue_delay_s=batching.max_queue_delay_ms / 1000,
             shares_runs=sharing.shares_runs,
@@ -111,6 +113,8 @@ class Batcher:
         self._running: set[_Running] = set()
         self._threads = ThreadPoolExecutor(len(loaded.sessions), thread_name_prefix=f"run-{self._name}")
         self._flush_is_due = False
+        self._gathered = 0
+        self._seen = 1
         self._delay_timer: asyncio.TimerHandle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_at = float("inf")
@@ -150,11 +154,12 @@ class Batcher:
         now = time.monotonic()
         begin_by = min(deadline, now + self._queue_timeout_s) if self._queue_timeout_s else deadline
         self._queue.put(QueuedRequest(inputs, rows, outputs, group, begin_by, now, answer, deadline))
+        self._gathered += 1
         if begin_by < self._deadline_at:
             self._arm_deadline(begin_by)
         if not self._flush_is_due and self._idle:
             self._flush_is_due = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._look)
         return answer
 
     def _answer_empty(self, rows: int, outputs: tuple[str, ...]) -> asyncio.Future[Answer]:
@@ -201,9 +206,22 @@ class Batcher:
                 request.answer.set_exception(ShuttingDown(f"{self._name}: the server is stopping"))
         self._flush()
 
+    def _look(self) -> None:
+        """Start what is due, once a turn of the loop brings nobody new.
+
+        While several requests of one turn are read more arrive: they had better share the run than wait for its end.
+        A lone one starts at once.
+        """
+        if self._gathered > self._seen and self._queue.rows < self._full_rows:
+            self._seen = self._gathered
+            self._loop.call_soon(self._look)
+        else:
+            self._flush()
+
     def _flush(self) -> None:
         """Start what is due. Runs hold the loop as long as one run may; the next waits behind other callbacks."""
         self._flush_is_due = False
+        self._gathered, self._seen = 0, 1
         now = time.monotonic()
         if self._deadline_at <= now:  # the queue drops whoever is too late by now, and then nobody would answer them
             self._settle_expired(now)

@@ -269,11 +269,33 @@ async def test_the_loop_turns_when_runs_held_it_as_long_as_one_may(
     session = StubSession()
     batcher = make_batcher(session, run_s=run_s)
     answers = [submit(batcher, value, outputs=outputs) for value, outputs in enumerate((("y",), ("z",), ("y", "z")))]
-    between: list[int] = []
-    asyncio.get_running_loop().call_soon(lambda: between.append(len(session.runs)))
+    await until(lambda: bool(session.runs))
+    assert len(session.runs) == before_the_turn
     await soon(asyncio.gather(*answers))
-    assert between == [before_the_turn]
     assert len(session.runs) == 3
+
+
+@pytest.mark.parametrize(
+    ("turns", "max_rows", "runs"),
+    [
+        pytest.param((2, 1, 2), 8, [5], id="each turn brings more"),
+        pytest.param((2, 0, 1), 8, [2, 1], id="a turn brings nobody"),
+        pytest.param((1, 1), 8, [1, 1], id="a lone one starts at once"),
+        pytest.param((2, 1), 2, [2, 1], id="the run is full"),
+    ],
+)
+async def test_requests_that_keep_coming_share_the_run(
+    make_batcher: MakeBatcher, turns: tuple[int, ...], max_rows: int, runs: list[int]
+) -> None:
+    """Turn after turn of the loop more are read, while the first ones wait: for as long as there are more."""
+    session = StubSession()
+    batcher = make_batcher(session, run_s=QUICK_S, max_rows=max_rows)
+    answers: list[asyncio.Future[Answer]] = []
+    for arriving in turns:
+        answers += [submit(batcher, 1) for _ in range(arriving)]
+        await asyncio.sleep(0)
+    await soon(asyncio.gather(*answers))
+    assert [len(run.values) for run in session.runs] == runs
 
 
 @pytest.mark.parametrize(
