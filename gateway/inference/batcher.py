@@ -210,7 +210,7 @@ class Batcher:
         """Start what is due, once a turn of the loop brings nobody new.
 
         While several requests of one turn are read more arrive: they had better share the run than wait for its end.
-        A lone one starts at once.
+        A lone one starts at once, unless several shared the last run: it is the first of those to come back.
         """
         if self._gathered > self._seen and self._queue.rows < self._full_rows:
             self._seen = self._gathered
@@ -221,7 +221,9 @@ class Batcher:
     def _flush(self) -> None:
         """Start what is due. Runs hold the loop as long as one run may; the next waits behind other callbacks."""
         self._flush_is_due = False
-        self._gathered, self._seen = 0, 1
+        if self._gathered:
+            self._seen = int(self._gathered == 1)
+            self._gathered = 0
         now = time.monotonic()
         if self._deadline_at <= now:  # the queue drops whoever is too late by now, and then nobody would answer them
             self._settle_expired(now)

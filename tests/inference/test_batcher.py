@@ -282,6 +282,7 @@ async def test_the_loop_turns_when_runs_held_it_as_long_as_one_may(
         pytest.param((2, 0, 1), 8, [2, 1], id="a turn brings nobody"),
         pytest.param((1, 1), 8, [1, 1], id="a lone one starts at once"),
         pytest.param((2, 1), 2, [2, 1], id="the run is full"),
+        pytest.param((2, 0, 0, 1, 1), 8, [2, 2], id="one of several comes back first"),
     ],
 )
 async def test_requests_that_keep_coming_share_the_run(
