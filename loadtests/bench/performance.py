@@ -95,6 +95,8 @@ _NOT_CLAIMED = """\
 - One core for each server: Triton would use more cores with its threads, the others with more processes, the gateway
   with more replicas. Nothing here says how they compare then.
 - No GPU, no TLS, no gRPC, no shared memory, no network between client and server.
+- At one connection the gateway polls its socket for up to 0.1 ms before it sleeps, for a lone caller who asks again at
+  once; the others sleep each time. Callers who pause longer find it asleep as well.
 - Closed-loop connections: latencies at a fixed rate of arrivals are a different question.
 - Small models, whose run time does not hide the server. The larger the model, the less the server matters.
 - The configurations are ours. Whoever knows a peer better may make it faster; the files to change are named above."""
