@@ -18,7 +18,7 @@ _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 _NOTICED_S = 100e-6
 _NOTICED_SHARE = 0.01
-"""The loop waits for a processor now and then; less than both of these, callers cannot tell from any other run."""
+"""The loop waits for a processor now and then; only more than both of these, of a run's time, counts."""
 
 RESTS = 200
 """A run that held callers up is followed by a rest as long as so many runs, and until so many callers are answered:
