@@ -37,7 +37,7 @@ class Call:
 
     Attributes:
         key: The caller's routing key.
-        key_hash: Of the key where it decided, else NO_KEY.
+        dealt: How the split dealt it, if that is still to be counted: the key's hash, or DRAWN.
         deadline: Monotonic seconds.
         answer: Resolves when the variant is done; cancel it when the client has gone.
         reserve: The first variant, while it may still have to answer for a candidate.
@@ -50,9 +50,9 @@ class Call:
         "assignment",
         "began",
         "deadline",
+        "dealt",
         "endpoint",
         "key",
-        "key_hash",
         "request",
         "reserve",
         "suspect",
@@ -67,7 +67,7 @@ class Call:
         assignment: Assignment,
         request: Decoded,
         key: bytes | None,
-        key_hash: int,
+        dealt: int | None,
         began: float,
         deadline: float,
     ) -> None:
@@ -75,7 +75,7 @@ class Call:
         self.assignment = assignment
         self.request = request
         self.key = key
-        self.key_hash = key_hash
+        self.dealt = dealt
         self.began = began
         self.deadline = deadline
         self.reserve: ServedVersion | None = None

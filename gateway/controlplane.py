@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from gateway.errors import GatewayError, LoadFailed, ModelInUse, UnknownModel
 from gateway.inference.batcher import Batcher
+from gateway.inference.gathering import Gathering
 from gateway.inference.loader import LoadedVersion, load_version
 from gateway.inference.model_config import ModelConfig
 from gateway.inference.registry import Registry, ServedVersion, VersionRecord, VersionState
@@ -89,6 +90,7 @@ class ControlPlane:
     ) -> None:
         self._yardsticks = yardsticks
         self._observer = observer
+        self._gathering = Gathering()
         self._repository = repository
         self._registry = registry
         self._routeplane = routeplane
@@ -326,7 +328,13 @@ class ControlPlane:
                 return VersionRecord(key, VersionState.READY, served=current)
             await self._watch_rows(version, loaded, folder.config)
             observe = None if self._observer is None else partial(self._observer.record, key, "primary")
-            batcher = Batcher(loaded, self._metrics, loop=asyncio.get_running_loop(), observe=observe)
+            batcher = Batcher(
+                loaded,
+                self._metrics,
+                loop=asyncio.get_running_loop(),
+                observe=observe,
+                gathering=self._gathering,
+            )
             served = ServedVersion(key, loaded, batcher)
             record = VersionRecord(key, VersionState.READY, served=served)
             self._registry.put(record)

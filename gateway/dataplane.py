@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 
 from gateway.call import Call
 from gateway.endpoints import (
-    NO_KEY,
+    DRAWN,
+    FALLBACK,
     OVERRIDE,
     PINNED,
-    RANDOM,
-    STICKY,
     Assignment,
     Endpoint,
     Target,
@@ -151,23 +150,19 @@ class DataPlane:
             code: Status of the answer; 499 when the caller has gone.
             failed: Whether the variant failed by itself; None when the answer says nothing of it.
         """
+        now = self._clock()
         assignment = call.assignment
         target = assignment.target
         self._release(target)
         self._callers.leave()
         if call.reserve is not None:
             call.reserve.batcher.release()
-            self._record(call, target, failed=failed)
+            self._record(call, target, failed=failed, now=now)
         elif call.suspect is not None:  # a request that breaks every variant is no witness against one
-            self._record(call, call.suspect, failed=None if failed else True)
-        self.count_assigned(assignment, code, self._clock() - call.began)
-        balance = call.endpoint.balance
-        if balance is not None and code == 200:
-            if call.key_hash != NO_KEY:
-                if assignment.by == STICKY:
-                    balance.count_key(call.key_hash, assignment.index)
-            elif assignment.by == RANDOM:
-                balance.count_random(assignment.index)
+            self._record(call, call.suspect, failed=None if failed else True, now=now)
+        self.count_assigned(assignment, code, now - call.began)
+        if call.dealt is not None and code == 200:
+            self._count_dealt(call, call.dealt)
 
     def answered(self, call: Call, outputs: dict[str, Array], timings: Timings, request_id: bytes) -> None:
         """Tell the shadows of a request that is answered and finished."""
@@ -216,38 +211,49 @@ class DataPlane:
 
     def _submit_guarded(self, call: Call, candidate: Target, breaker: Breaker) -> None:
         """Queue a request at a candidate that the first variant stands in for."""
-        request = call.request
-        first = call.endpoint.targets[0]
-        refusal: GatewayError = candidate.not_ready()
-        served = candidate.served
+        first, served = call.endpoint.targets[0].served, candidate.served
+        refusal: GatewayError | None = None
         if served is not None:
             # Where the first variant is not READY nobody could stand in, so an open breaker would serve nobody.
-            ticket = breaker.admit(self._clock()) if first.served is not None else None
-            if ticket is not None or first.served is None:
+            ticket = breaker.admit(self._clock()) if first is not None else None
+            if ticket is not None or first is None:
+                request = call.request
                 try:
                     call.answer = served.batcher.submit(request.inputs, request.rows, request.outputs, call.deadline)
                 except GatewayError as exc:
                     if ticket is not None:
                         breaker.abandon(ticket)
-                    if first.served is None or not isinstance(exc, Overloaded):
+                    if first is None or not isinstance(exc, Overloaded):
                         raise
                     refusal = exc
                 else:
                     served.batcher.acquire()
-                    if first.served is not None:
-                        first.served.batcher.acquire()
-                        call.reserve, call.ticket = first.served, ticket
+                    if first is not None:
+                        first.batcher.acquire()
+                        call.reserve, call.ticket = first, ticket
                     self._callers.come()
                     return
-        if first.served is None:
-            raise refusal
+        if first is None:
+            raise refusal or candidate.not_ready()
         self._count_attempt(candidate, CANNOT_TAKE)
         call.assignment = call.endpoint.fallback[0]
         self.submit(call)
 
     # --- small things ----------------------------------------------------------------------------------
 
-    def _record(self, call: Call, candidate: Target, *, failed: bool | None) -> None:
+    @staticmethod
+    def _count_dealt(call: Call, dealt: int) -> None:
+        """Count an answer of the variant that the split chose; one that stood in for it says nothing of the split."""
+        assignment, balance = call.assignment, call.endpoint.balance
+        if balance is None or assignment.by == FALLBACK:
+            return
+        if dealt == DRAWN:
+            balance.count_random(assignment.index)
+        elif call.key:
+            balance.count_key(dealt, assignment.index)
+            call.endpoint.keep_dealt(call.key, assignment)
+
+    def _record(self, call: Call, candidate: Target, *, failed: bool | None, now: float) -> None:
         """Tell the candidate's breaker how the run ended that it admitted."""
         breaker, ticket = candidate.breaker, call.ticket
         if breaker is None or ticket is None:
@@ -255,10 +261,7 @@ class DataPlane:
         if failed is None:
             breaker.abandon(ticket)
             return
-        was_open = breaker.is_open
-        now = self._clock()
-        breaker.record(ticket, failed=failed, now=now)
-        if breaker.is_open is not was_open:
+        if breaker.record(ticket, failed=failed, now=now):
             status = breaker.status(now)
             facts = {"route": candidate.route, "variant": candidate.variant, "reason": status.reason}
             if breaker.is_open:

@@ -1,6 +1,6 @@
 """What a path's name means: the variants behind it and all that a request needs of them, made once per revision.
 
-Decides who answers; never queues, and never changes once it is made.
+Decides who answers; never queues, and never decides otherwise once it is made.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ RANDOM = "random"
 OVERRIDE = "override"
 FALLBACK = "fallback"
 
-NO_KEY = -1
-"""Stands where a hash would: the request has no routing key, or the key decided nothing."""
+DRAWN = -1
+"""Stands where a key's hash would: the request was dealt at random."""
+
+_MAX_DEALT = 8192
+_MAX_DEALT_BYTES = 128
 
 
 @dataclass(eq=False, frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,7 @@ class Endpoint:
         sticky, drawn, fallback: Assignments by variant.
         overrides: Assignments by the name that an override gives.
         shadows: In the route's order.
+        dealt: Keys that were dealt and counted lately: who comes again need not be hashed.
     """
 
     published: PublishedRoute | None
@@ -110,6 +114,7 @@ class Endpoint:
     fallback: tuple[Assignment, ...] = ()
     overrides: dict[bytes, Assignment] = field(default_factory=dict)
     shadows: tuple[ShadowLane, ...] = ()
+    dealt: dict[bytes, Assignment] = field(default_factory=dict)
 
     @property
     def served(self) -> ServedVersion:
@@ -122,26 +127,36 @@ class Endpoint:
             raise first.not_ready()
         return first.served
 
-    def assign(self, key: bytes | None, override: bytes | None) -> tuple[Assignment, int]:
+    def assign(self, key: bytes | None, override: bytes | None) -> tuple[Assignment, int | None]:
         """Choose who answers.
 
         Args:
             key: The caller's routing key; None or empty assigns at random.
             override: Name of the variant that the caller wants.
-        Returns: The assignment, and the key's hash where it decided.
+        Returns: The assignment, and how it was dealt if that is still to be counted: the key's hash, or DRAWN.
         Raises: InvalidRequest: the override names no variant of the route.
         """
         if self.pinned is not None:
-            return self.pinned, NO_KEY
+            return self.pinned, None
         if override is not None:
-            return self._overridden(override), NO_KEY
+            return self._overridden(override), None
         splitter = self.splitter
-        if key:
-            if splitter is None:
-                return self.sticky[self.sole], NO_KEY
-            key_hash = splitter.hash_key(key)
-            return self.sticky[self.owners[key_hash * WHOLE_BP >> 64]], key_hash  # without the cost of another call
-        return self.drawn[self.sole if splitter is None else splitter.variant_at(random())], NO_KEY
+        if splitter is None:
+            return (self.sticky if key else self.drawn)[self.sole], None
+        if not key:
+            return self.drawn[splitter.variant_at(random())], DRAWN
+        known = self.dealt.get(key)
+        if known is not None:
+            return known, None
+        key_hash = splitter.hash_key(key)
+        return self.sticky[self.owners[key_hash * WHOLE_BP >> 64]], key_hash  # without the cost of another call
+
+    def keep_dealt(self, key: bytes, assignment: Assignment) -> None:
+        """Remember whom a key was dealt to, once it is counted; beyond 8,192 keys begin anew."""
+        if len(key) <= _MAX_DEALT_BYTES:
+            if len(self.dealt) >= _MAX_DEALT:
+                self.dealt.clear()
+            self.dealt[key] = assignment
 
     def _overridden(self, name: bytes) -> Assignment:
         found = self.overrides.get(name)

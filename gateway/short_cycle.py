@@ -6,6 +6,7 @@ Knows no tensor and no parser; the protocol says when its bytes have come.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class ShortCycle(RequestResponseCycle):
         protocol: BoundedProtocol,
         exchange: Exchange,
         address: Address,
-        headers: dict[bytes, bytes],
+        headers: Mapping[bytes, bytes],
         *,
         keep_alive: bool,
     ) -> None:

@@ -88,11 +88,11 @@ class InferCall(Call):
         given: Mapping[bytes, bytes],
         request_id: bytes,
         key: bytes | None,
-        key_hash: int,
+        dealt: int | None,
         began: float,
         deadline: float,
     ) -> None:
-        super().__init__(endpoint, assignment, request, key, key_hash, began, deadline)
+        super().__init__(endpoint, assignment, request, key, dealt, began, deadline)
         self._desk = desk
         self._name = name
         self._given = given
@@ -174,9 +174,9 @@ class InferDesk:
                 timeout_s = min(timeout_s, _timeout_parameter_s(request, timeout_s))
             if b"x-request-timeout-ms" in given:
                 timeout_s = min(timeout_s, _timeout_header_s(given[b"x-request-timeout-ms"]))
-            assignment, key_hash = endpoint.assign(key, override)
+            assignment, dealt = endpoint.assign(key, override)
             call = InferCall(
-                self, endpoint, assignment, request, name, given, request_id, key, key_hash, began, began + timeout_s
+                self, endpoint, assignment, request, name, given, request_id, key, dealt, began, began + timeout_s
             )
             dataplane.submit(call)
         except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged

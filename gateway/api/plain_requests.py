@@ -6,13 +6,14 @@ Takes only what llhttp would read the same; says nothing about the rest, which g
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
 
 from gateway.api.address import Address, infer_address
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PRINTABLE = bytes(range(0x20, 0x7F))
 _REQUEST_LINE = re.compile(rb"POST (/v[12]/models/[A-Za-z0-9_.:/~-]+) HTTP/1\.1")
 _UNPLAIN = frozenset(
     {
@@ -25,69 +26,94 @@ _UNPLAIN = frozenset(
 )
 """Headers that change how the request or its connection is read."""
 _KEEP_ALIVE = b"keep-alive"
+_FIXED = _UNPLAIN | {b"connection", b"host"}
+"""Names whose values decide whether a head is plain: it is judged once, with them."""
+_LENGTH = b"\r\nContent-Length: "
+_LENGTH_IN_LOWER_CASE = b"\r\ncontent-length: "
+_PRINTABLE = bytes(range(0x20, 0x7F))
+_MAX_PATHS = 4096
+_MAX_HEADS = 512
 _MAX_NAMES = 64
-_MAX_VALUES = 64
+_MAX_VALUES = 16
+_MAX_CHANGING = 8
 _MAX_LINE_BYTES = 512
+_MAX_HEAD_BYTES = 2048
 _MAX_LENGTH_DIGITS = 9
 
 
-class PlainHead(NamedTuple):
+class PlainHead(msgspec.Struct, frozen=True, gc=False):
     """A request whose head has arrived.
 
     Attributes:
         address: What its path asks for.
-        headers: By lower-case name.
+        headers: By lower-case name, but for the length.
         start: Where the body begins. size: Of the body.
     """
 
     address: Address
-    headers: dict[bytes, bytes]
+    headers: Mapping[bytes, bytes]
     start: int
     size: int
 
 
 class PlainRequests:
-    """Remembers paths and header lines it has read: a client writes the same ones with every request."""
+    """Remembers paths and whole heads it has read: a client writes the same ones with every request.
+
+    The length, and a header that has had many values, as a request id has, are cut out first; what is left is the same.
+    """
 
     def __init__(self, *, max_header_bytes: int, max_body_bytes: int) -> None:
         self._max_header_bytes = max_header_bytes
         self._max_body_bytes = max_body_bytes
         self._paths: dict[bytes, Address] = {}
+        self._heads: dict[bytes, dict[bytes, bytes]] = {}
         self._names: dict[bytes, _Name] = {}
-        self._lines: dict[bytes, tuple[bytes, bytes]] = {}
+        self._changing: list[tuple[bytes, bytes]] = []
 
     @property
     def remembered(self) -> int:
-        """Paths, names and lines that are remembered."""
-        return len(self._paths) + len(self._names) + len(self._lines)
+        """Paths, heads, names and values that are remembered."""
+        values = sum(len(name.values) for name in self._names.values())
+        return len(self._paths) + len(self._heads) + len(self._names) + values
 
     def read(self, data: bytes) -> PlainHead | None:
         """Read the head of `data` if it is one inference request, or begins one, with a body of known length."""
         end = data.find(b"\r\n\r\n", 0, self._max_header_bytes)
         if end < 0:
             return None
-        first, *lines = data[:end].split(b"\r\n")
+        first_end = data.find(b"\r\n")
+        first = data[:first_end]
         address = self._paths.get(first) or self._learn_path(first)
         if address is None:
             return None
-        known = self._lines
-        headers = {}
-        for line in lines:
-            header = known.get(line) or self._read_line(line)
-            if header is None:
-                return None
-            headers[header[0]] = header[1]
-        length = headers.get(b"content-length")
-        if length is None or b"host" not in headers or len(headers) != len(lines) or not _UNPLAIN.isdisjoint(headers):
-            return None
+        lines = data[first_end:end]
+        before, found, after = lines.partition(_LENGTH_IN_LOWER_CASE)
+        if not found:
+            before, found, after = lines.partition(_LENGTH)
+        length, line_end, rest = after.partition(b"\r\n")
         if not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS:
-            return None
-        if headers.get(b"connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE:
             return None
         start = end + 4
         size = int(length)
         if len(data) - start > size or size > self._max_body_bytes:
             return None
+        lines = before + line_end + rest
+        changing = {}
+        for mark, name in self._changing:
+            before, found, after = lines.partition(mark)
+            if found:
+                value, line_end, rest = after.partition(b"\r\n")
+                if not value or value.translate(None, _PRINTABLE) or value.strip() != value:
+                    return None
+                lines = before + line_end + rest
+                changing[name] = value
+        headers = self._heads.get(lines) or self._learn(lines)
+        if headers is None:
+            return None
+        if changing:
+            fixed, headers = headers, headers | changing
+            if len(headers) != len(fixed) + len(changing):
+                return None
         return PlainHead(address, headers, start, size)
 
     def _learn_path(self, line: bytes) -> Address | None:
@@ -95,32 +121,60 @@ class PlainRequests:
         if match is None:
             return None
         address = infer_address(match[1].decode("ascii"))
-        if address is not None and len(line) <= _MAX_LINE_BYTES and len(self._paths) < _MAX_NAMES * _MAX_VALUES:
+        if address is not None and len(line) <= _MAX_LINE_BYTES and len(self._paths) < _MAX_PATHS:
             self._paths[line] = address
         return address
 
-    def _read_line(self, line: bytes) -> tuple[bytes, bytes] | None:
-        """Read a header line, and remember it unless its name has had many values: those differ in each request."""
-        written, colon, value = line.partition(b": ")
-        name = self._names.get(written)
-        if name is None:
-            if _NAME.fullmatch(written) is None:
+    def _learn(self, lines: bytes) -> dict[bytes, bytes] | None:
+        """Read header lines, each behind its line break, and remember them together if each may come again."""
+        headers = {}
+        may_return = len(lines) <= _MAX_HEAD_BYTES
+        for line in lines.split(b"\r\n")[1:]:
+            written, colon, value = line.partition(b": ")
+            name = self._name(written)
+            if name is None or name.lower in headers or not colon:
                 return None
+            if not value or value.translate(None, _PRINTABLE) or value.strip() != value:
+                return None
+            headers[name.lower] = value
+            may_return = self._has_seen(name, written, value) and may_return
+        if b"host" not in headers or b"content-length" in headers or not _UNPLAIN.isdisjoint(headers):
+            return None
+        if headers.get(b"connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE:
+            return None
+        if may_return:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            self._heads[lines] = headers
+        return headers
+
+    def _name(self, written: bytes) -> _Name | None:
+        name = self._names.get(written)
+        if name is None and _NAME.fullmatch(written) is not None:
             name = _Name(written.lower())
             if len(self._names) < _MAX_NAMES and len(written) <= _MAX_LINE_BYTES:
                 self._names[written] = name
-        if not colon or not value or value.translate(None, _PRINTABLE) or value.strip() != value:
-            return None
-        header = (name.lower, value)
-        if name.values < _MAX_VALUES and len(line) <= _MAX_LINE_BYTES and written in self._names:
-            name.values += 1
-            self._lines[line] = header
-        return header
+        return name
+
+    def _has_seen(self, name: _Name, written: bytes, value: bytes) -> bool:
+        """Note a header's value; a name that has had many is cut out of heads from now on."""
+        if value in name.values:
+            return True
+        if self._names.get(written) is not name or len(value) > _MAX_LINE_BYTES:
+            return False
+        if len(name.values) < _MAX_VALUES:
+            name.values.add(value)
+            return True
+        changing = (b"\r\n%b: " % written, name.lower)
+        if name.lower not in _FIXED and changing not in self._changing and len(self._changing) < _MAX_CHANGING:
+            self._changing.append(changing)
+            self._heads.clear()  # those with such a line will not be asked for again
+        return False
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Name:
-    """A header's name in lower case, and how many of its lines are remembered."""
+    """A header's name in lower case, and the first values it has had."""
 
     lower: bytes
-    values: int = 0
+    values: set[bytes] = field(default_factory=set)

@@ -17,6 +17,7 @@ import numpy as np
 
 from gateway.errors import DeadlineExceeded, GatewayError, InferenceFailed, InvalidInput, ShuttingDown
 from gateway.inference.execution import BatchRun, run_batch, run_isolated
+from gateway.inference.gathering import Gathering
 from gateway.inference.loader import LoadedVersion
 from gateway.inference.row_queue import Batch, RowQueue
 from gateway.inference.session import RunStop, Session, usable_cpus
@@ -78,12 +79,14 @@ class Batcher:
         *,
         loop: asyncio.AbstractEventLoop,
         observe: Observe | None = None,
+        gathering: Gathering | None = None,
         cpus: int | None = None,
     ) -> None:
         """Make the way to a version's sessions.
 
         Args:
             observe: Is given the rows of requests that were answered.
+            gathering: Of all versions of the process; its own when absent.
             cpus: Processors that this process may keep busy; found out when absent.
         """
         self._observe = observe
@@ -113,8 +116,7 @@ class Batcher:
         self._running: set[_Running] = set()
         self._threads = ThreadPoolExecutor(len(loaded.sessions), thread_name_prefix=f"run-{self._name}")
         self._flush_is_due = False
-        self._gathered = 0
-        self._seen = 1
+        self._gathering = gathering or Gathering()
         self._delay_timer: asyncio.TimerHandle | None = None
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_at = float("inf")
@@ -154,12 +156,13 @@ class Batcher:
         now = time.monotonic()
         begin_by = min(deadline, now + self._queue_timeout_s) if self._queue_timeout_s else deadline
         self._queue.put(QueuedRequest(inputs, rows, outputs, group, begin_by, now, answer, deadline))
-        self._gathered += 1
         if begin_by < self._deadline_at:
             self._arm_deadline(begin_by)
-        if not self._flush_is_due and self._idle:
-            self._flush_is_due = True
-            self._loop.call_soon(self._look)
+        if self._idle:
+            if not self._flush_is_due:
+                self._flush_is_due = True
+                self._gathering.wait(self._loop, self._flush, enough_rows=self._full_rows)
+            self._gathering.arrive(rows)
         return answer
 
     def _answer_empty(self, rows: int, outputs: tuple[str, ...]) -> asyncio.Future[Answer]:
@@ -206,24 +209,9 @@ class Batcher:
                 request.answer.set_exception(ShuttingDown(f"{self._name}: the server is stopping"))
         self._flush()
 
-    def _look(self) -> None:
-        """Start what is due, once a turn of the loop brings nobody new.
-
-        While several requests of one turn are read more arrive: they had better share the run than wait for its end.
-        A lone one starts at once, unless several shared the last run: it is the first of those to come back.
-        """
-        if self._gathered > self._seen and self._queue.rows < self._full_rows:
-            self._seen = self._gathered
-            self._loop.call_soon(self._look)
-        else:
-            self._flush()
-
     def _flush(self) -> None:
         """Start what is due. Runs hold the loop as long as one run may; the next waits behind other callbacks."""
         self._flush_is_due = False
-        if self._gathered:
-            self._seen = int(self._gathered == 1)
-            self._gathered = 0
         now = time.monotonic()
         if self._deadline_at <= now:  # the queue drops whoever is too late by now, and then nobody would answer them
             self._settle_expired(now)

@@ -129,13 +129,14 @@ class Recordings:
         self, key: ModelVersion, role: Role, inputs: Tensors, outputs: Tensors, rows: int, now_s: float
     ) -> None:
         """Take the rows of one answered request; see `Monitor.record`."""
+        takers = self._takers[role].get(key)
+        if takers is None:  # a version that is not watched
+            return
         try:
             second = int(now_s)
-            for recording in self._takers[role][key]:
+            for recording in takers:
                 if recording.recorder.record(inputs, outputs, rows, second - second % recording.bucket_s):
                     self._count_soon(recording.recorder)
-        except KeyError:
-            return  # A version that is not watched.
         except Exception:  # noqa: BLE001 - whatever it was given, a request must not hear of it
             self._lost["uncountable"] += 1
 

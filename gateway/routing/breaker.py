@@ -102,18 +102,21 @@ class Breaker:
         self._probe_expires_at = now + self._settings.probe_timeout_s
         return self._ticket
 
-    def record(self, ticket: int, *, failed: bool, now: float) -> None:
+    def record(self, ticket: int, *, failed: bool, now: float) -> bool:
         """Count how an admitted run ended; the caller's own faults (4xx) are not failures.
 
         Args:
             ticket: As `admit` gave it. Answers of an earlier state are passed over.
+        Returns: Whether that opened or closed it.
         """
         if ticket != self._ticket:
-            return
-        if self._state == "closed":
+            return False
+        was_closed = self._state == "closed"
+        if was_closed:
             self._record_closed(now, failed=failed)
         elif self._state == "half_open":
             self._record_probe(now, failed=failed)
+        return (self._state == "closed") is not was_closed
 
     def abandon(self, ticket: int) -> None:
         """Give a ticket back unused: the run never happened or says nothing, as when its caller hung up."""

@@ -79,6 +79,46 @@ async def test_a_key_is_answered_by_the_variant_that_the_splitter_deals_it(plane
     assert min(seen["stable"], seen["b"]) > 30
 
 
+async def test_a_key_that_comes_again_is_dealt_as_the_first_time_until_the_weights_change(plane: SplitPlane) -> None:
+    plane.publish(route_of(5000, 5000))
+    keys = [{KEY_HEADER: f"customer-{number}"} for number in range(30)]
+    first = [who(await plane.ask(1, headers=key)) for key in keys]
+    assert len(set(first)) == 2
+    assert [who(await plane.ask(1, headers=key)) for key in keys] == first
+    balance = plane.dataplane.status("fraud", plane.now()).balance
+    assert balance is not None
+    assert sum(balance.sticky) == len(keys), "a key is counted once"
+    plane.publish(ALL_TO_B)
+    assert {who(await plane.ask(1, headers=key))[0] for key in keys} == {"b"}
+    plane.publish(route_of(5000, 5000))
+    assert [who(await plane.ask(1, headers=key)) for key in keys] == first
+
+
+async def test_a_key_whose_variant_failed_is_counted_when_it_answers(plane: SplitPlane) -> None:
+    plane.serve(2, candidate := Failing(), run_s=QUICK_S)
+    plane.publish(half := route_of(5000, 5000))
+    dealt = publish(half)
+    key = next(f"k{number}" for number in range(100) if dealt.splitter.variant_of(f"k{number}") == 1)
+    assert who(await plane.ask(1, headers={KEY_HEADER: key}))[:2] == ("stable", "fallback")
+    candidate.fails = False
+    for _ in range(2):
+        assert who(await plane.ask(1, headers={KEY_HEADER: key}))[:2] == ("b", "sticky")
+    balance = plane.dataplane.status("fraud", plane.now()).balance
+    assert balance is not None
+    assert balance.sticky == (0, 1)
+
+
+async def test_few_keys_are_remembered(plane: SplitPlane) -> None:
+    plane.publish(route_of(5000, 5000))
+    endpoint = plane.dataplane.endpoint("fraud", None)
+    for number in range(20_000):
+        endpoint.keep_dealt(b"%d" % number, endpoint.sticky[0])
+    assert len(endpoint.dealt) <= 8192
+    assert b"19999" in endpoint.dealt
+    endpoint.keep_dealt(b"x" * 1000, endpoint.sticky[0])
+    assert b"x" * 1000 not in endpoint.dealt
+
+
 async def test_a_header_that_the_route_does_not_name_is_no_key(plane: SplitPlane) -> None:
     plane.publish(msgspec.structs.replace(route_of(5000, 5000), routing_key_header="x-customer"))
     answers = [await plane.ask(1, headers={KEY_HEADER: "one"}) for _ in range(60)]
