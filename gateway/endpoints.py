@@ -140,14 +140,15 @@ class Endpoint:
             return self.pinned, None
         if override is not None:
             return self._overridden(override), None
+        if key:
+            known = self.dealt.get(key)
+            if known is not None:
+                return known, None
         splitter = self.splitter
         if splitter is None:
             return (self.sticky if key else self.drawn)[self.sole], None
         if not key:
             return self.drawn[splitter.variant_at(random())], DRAWN
-        known = self.dealt.get(key)
-        if known is not None:
-            return known, None
         key_hash = splitter.hash_key(key)
         return self.sticky[self.owners[key_hash * WHOLE_BP >> 64]], key_hash  # without the cost of another call
 

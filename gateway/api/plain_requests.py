@@ -30,7 +30,7 @@ _FIXED = _UNPLAIN | {b"connection", b"host"}
 """Names whose values decide whether a head is plain: it is judged once, with them."""
 _LENGTH = b"\r\nContent-Length: "
 _LENGTH_IN_LOWER_CASE = b"\r\ncontent-length: "
-_PRINTABLE = bytes(range(0x20, 0x7F))
+_VISIBLE = bytes(range(0x21, 0x7F))
 _MAX_PATHS = 4096
 _MAX_HEADS = 512
 _MAX_NAMES = 64
@@ -69,6 +69,7 @@ class PlainRequests:
         self._heads: dict[bytes, dict[bytes, bytes]] = {}
         self._names: dict[bytes, _Name] = {}
         self._changing: list[tuple[bytes, bytes]] = []
+        self._cut: set[bytes] = set()
 
     @property
     def remembered(self) -> int:
@@ -103,17 +104,15 @@ class PlainRequests:
             before, found, after = lines.partition(mark)
             if found:
                 value, line_end, rest = after.partition(b"\r\n")
-                if not value or value.translate(None, _PRINTABLE) or value.strip() != value:
+                if not value or (value.translate(None, _VISIBLE) and not _is_plain(value)):
                     return None
                 lines = before + line_end + rest
                 changing[name] = value
-        headers = self._heads.get(lines) or self._learn(lines)
+        headers = self._heads.get(lines) or self._learn(lines, changing)
         if headers is None:
             return None
         if changing:
-            fixed, headers = headers, headers | changing
-            if len(headers) != len(fixed) + len(changing):
-                return None
+            headers = {**headers, **changing}
         return PlainHead(address, headers, start, size)
 
     def _learn_path(self, line: bytes) -> Address | None:
@@ -125,16 +124,18 @@ class PlainRequests:
             self._paths[line] = address
         return address
 
-    def _learn(self, lines: bytes) -> dict[bytes, bytes] | None:
-        """Read header lines, each behind its line break, and remember them together if each may come again."""
+    def _learn(self, lines: bytes, changing: Mapping[bytes, bytes]) -> dict[bytes, bytes] | None:
+        """Read header lines, each behind its line break, and remember them together if each may come again.
+
+        Args:
+            changing: What was cut out of the head before; no head that is remembered has a header of such a name.
+        """
         headers = {}
         may_return = len(lines) <= _MAX_HEAD_BYTES
         for line in lines.split(b"\r\n")[1:]:
             written, colon, value = line.partition(b": ")
             name = self._name(written)
-            if name is None or name.lower in headers or not colon:
-                return None
-            if not value or value.translate(None, _PRINTABLE) or value.strip() != value:
+            if name is None or name.lower in headers or name.lower in changing or not colon or not _is_plain(value):
                 return None
             headers[name.lower] = value
             may_return = self._has_seen(name, written, value) and may_return
@@ -142,7 +143,7 @@ class PlainRequests:
             return None
         if headers.get(b"connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE:
             return None
-        if may_return:
+        if may_return and self._cut.isdisjoint(headers):
             if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
             self._heads[lines] = headers
@@ -168,7 +169,8 @@ class PlainRequests:
         changing = (b"\r\n%b: " % written, name.lower)
         if name.lower not in _FIXED and changing not in self._changing and len(self._changing) < _MAX_CHANGING:
             self._changing.append(changing)
-            self._heads.clear()  # those with such a line will not be asked for again
+            self._cut.add(name.lower)
+            self._heads.clear()
         return False
 
 
@@ -178,3 +180,8 @@ class _Name:
 
     lower: bytes
     values: set[bytes] = field(default_factory=set)
+
+
+def _is_plain(value: bytes) -> bool:
+    """Tell whether a header's value is written the plain way: printable ASCII, without space around it."""
+    return value.isascii() and value.decode().isprintable() and value.strip() == value != b""

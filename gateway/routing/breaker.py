@@ -111,12 +111,19 @@ class Breaker:
         """
         if ticket != self._ticket:
             return False
-        was_closed = self._state == "closed"
-        if was_closed:
-            self._record_closed(now, failed=failed)
-        elif self._state == "half_open":
-            self._record_probe(now, failed=failed)
-        return (self._state == "closed") is not was_closed
+        if self._state == "half_open":
+            return self._record_probe(now, failed=failed)
+        if self._state == "open":
+            return False
+        second = int(now)
+        if not self._window or self._window[-1][0] != second:
+            self._forget_before(now)
+            self._window.append([second, 0, 0])
+        self._window[-1][1] += 1
+        if failed:
+            return self._record_error(now)
+        self._errors_in_row = 0
+        return False
 
     def abandon(self, ticket: int) -> None:
         """Give a ticket back unused: the run never happened or says nothing, as when its caller hung up."""
@@ -140,41 +147,39 @@ class Breaker:
         """Whether requests fall back, all of them or all but the probes."""
         return self._state != "closed"
 
-    def _record_closed(self, now: float, *, failed: bool) -> None:
-        second = int(now)
-        if not self._window or self._window[-1][0] != second:
-            self._forget_before(now)
-            self._window.append([second, 0, 0])
-        self._window[-1][1] += 1
-        if not failed:
-            self._errors_in_row = 0
-            return
+    def _record_error(self, now: float) -> bool:
+        """Count an error while closed; return whether that opened it."""
         self._window[-1][2] += 1
         self._errors_in_row += 1
         settings = self._settings
         if self._errors_in_row >= settings.consecutive_errors:
             self._open(now, f"{self._errors_in_row} errors in a row")
-            return
+            return True
         self._forget_before(now)
         requests = sum(bucket[1] for bucket in self._window)
         errors = sum(bucket[2] for bucket in self._window)
         if requests < settings.min_requests:
-            return
-        if wilson_lower_bound(errors, requests, settings.confidence_z) > settings.max_error_ratio:
-            self._open(now, f"{errors} errors in {requests} requests of the last {settings.window_s} s")
+            return False
+        if wilson_lower_bound(errors, requests, settings.confidence_z) <= settings.max_error_ratio:
+            return False
+        self._open(now, f"{errors} errors in {requests} requests of the last {settings.window_s} s")
+        return True
 
-    def _record_probe(self, now: float, *, failed: bool) -> None:
+    def _record_probe(self, now: float, *, failed: bool) -> bool:
+        """Count a probe; return whether that closed it. One that fails opens it again, which it never ceased to be."""
         self._probe_expires_at = -math.inf
         self._ticket += 1  # a probe is answered once
         if failed:
             self._open(now, "a probe failed")
-            return
+            return False
         self._good_probes += 1
-        if self._good_probes >= self._settings.probes_to_close:
-            self._enter("closed")
-            self._closed_at = now
-            self._errors_in_row = 0
-            self._window.clear()
+        if self._good_probes < self._settings.probes_to_close:
+            return False
+        self._enter("closed")
+        self._closed_at = now
+        self._errors_in_row = 0
+        self._window.clear()
+        return True
 
     def _open(self, now: float, reason: str) -> None:
         settings = self._settings

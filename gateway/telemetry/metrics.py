@@ -5,7 +5,7 @@ Never reads a clock and never decides what to count. Label values come from conf
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -163,19 +163,16 @@ class CounterCell:
 class HistogramCell:
     """One histogram under one set of label values, its bounds doubling from `first_bound`."""
 
-    __slots__ = ("_first_bound", "_last", "counts", "sum")
+    __slots__ = ("_bounds", "counts", "sum")
 
     def __init__(self, first_bound: float, doublings: int) -> None:
-        self._first_bound = first_bound
-        self._last = doublings + 1
+        self._bounds = [first_bound * 2**doubling for doubling in range(doublings + 1)]
         self.counts = [0] * (doublings + 2)
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Count one value, in the series' own unit."""
-        mantissa, exponent = math.frexp(value / self._first_bound)
-        index = exponent - (mantissa == 0.5)
-        self.counts[0 if index < 0 else index if index < self._last else self._last] += 1
+        self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
 
