@@ -96,7 +96,7 @@ def seasoned() -> PlainRequests:
 SEASONED = seasoned()
 
 
-@settings(max_examples=3000)
+@settings(max_examples=1500)
 @given(
     st.builds(lambda first, lines, body: written(*lines, first=first, body=body), st.just(FIRST) | first, head, body),
     st.booleans(),
