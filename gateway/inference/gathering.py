@@ -51,4 +51,7 @@ class Gathering:
         self._seen = int(self._requests == 1)
         starts, self._waiting = self._waiting, []
         for start in starts:
-            start()
+            try:
+                start()
+            except Exception as exc:  # noqa: BLE001 - a fault of one version's must not leave the others waiting
+                loop.call_exception_handler({"message": "a version's queue could not be looked at", "exception": exc})

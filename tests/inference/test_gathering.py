@@ -75,3 +75,18 @@ async def test_a_queue_of_full_runs_holds_nobody_up() -> None:
     turns = Turns()
     await turns.run(["a"], [])
     assert await turns.run(["a", "a", "a"], ["a"], enough_rows=0) == {"a": 1}
+
+
+async def test_a_queue_that_fails_leaves_nobody_else_waiting() -> None:
+    turns = Turns()
+    loop = asyncio.get_running_loop()
+    told: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: told.append(context))
+
+    def fail() -> None:
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    turns.gathering.wait(loop, fail, enough_rows=64)
+    assert await turns.run(["a"]) == {"a": 1}
+    assert isinstance(told[0]["exception"], RuntimeError)
+    assert await turns.run(["a"]) == {"a": 1}
