@@ -158,12 +158,12 @@ class PlainRequests:
         return name
 
     def _has_seen(self, name: _Name, written: bytes, value: bytes) -> bool:
-        """Note a header's value; a name that has had many is cut out of heads from now on."""
+        """Note a header's value; a name that has had many, or a long one, is cut out of heads from now on."""
         if value in name.values:
             return True
-        if self._names.get(written) is not name or len(value) > _MAX_LINE_BYTES:
+        if self._names.get(written) is not name:
             return False
-        if len(name.values) < _MAX_VALUES:
+        if len(name.values) < _MAX_VALUES and len(value) <= _MAX_LINE_BYTES:
             name.values.add(value)
             return True
         changing = (b"\r\n%b: " % written, name.lower)
