@@ -19,6 +19,7 @@ import orjson
 from msgspec import Meta
 
 from gateway.api.incoming_body import Body
+from gateway.api.number_arrays import LONG_BYTES, LONGEST_BYTES, as_floats, cut_numbers
 from gateway.errors import InvalidInput, InvalidRequest, TooLarge
 from gateway.inference.signature import JSON_FLOATS, NUMPY_TYPES, Signature
 from gateway.messages import Array, TensorSpec
@@ -174,6 +175,15 @@ def decode_request(
     end = size if header_length is None else header_length
     if end > size:
         raise InvalidRequest(f"the JSON part is said to have {end} bytes, the body has {size}")
+    if (
+        LONG_BYTES <= size <= LONGEST_BYTES
+        and header_length is None
+        and signature.takes_floats
+        and len(signature.inputs) == 1
+    ):
+        request = _decode_numbers(bytes(body), signature, limits, model)
+        if request is not None:
+            return request
     message = _parse(body if end == size else body[:end], limits, of_floats=signature.takes_floats)
     inputs: dict[str, Array] = {}
     offset = end
@@ -201,6 +211,31 @@ def decode_request(
         offset += binary_bytes
     if offset != size:
         raise InvalidRequest(f"{model}: {size - offset} bytes of the body belong to no input")
+    return _decoded(message, inputs, signature, model)
+
+
+def _decode_numbers(text: bytes, signature: Signature, limits: Limits, model: str) -> DecodedRequest | None:
+    """Read a request of one long flat input; None where it is anything else, or something is wrong with it."""
+    cut = cut_numbers(text)
+    if cut is None:
+        return None
+    rest, numbers = cut
+    try:
+        message = _decode_floats(rest)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    tensor = message.inputs[0]  # the key `data` stands nowhere else in what could be read
+    spec = signature.input_by_name.get(tensor.name)
+    if len(message.inputs) > 1 or tensor.parameters or spec is None or tensor.datatype != spec.datatype:
+        return None
+    if not len(numbers) == math.prod(tensor.shape) <= limits.max_tensor_elements:
+        return None
+    array = as_floats(numbers, spec.datatype)
+    return None if array is None else _decoded(message, {spec.name: array.reshape(tensor.shape)}, signature, model)
+
+
+def _decoded(message: InferBody, inputs: dict[str, Array], signature: Signature, model: str) -> DecodedRequest:
+    """Check the inputs together, and what the client wants of the outputs."""
     rows = signature.check(inputs, model=model)
     outputs, binary = _wanted(message, signature, model)
     if signature.binary_only and binary is not None:
