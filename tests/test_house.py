@@ -68,6 +68,7 @@ OWNERS = {
     "google.protobuf": ("inference/",),
     "onnx": ("inference/",),
     "onnxruntime": ("inference/session.py",),
+    "simdjson": ("api/number_arrays.py",),
     "prometheus_client": ("telemetry/metrics.py",),
     "pyarrow": ("data_files.py",),
     "redis": ("store/redis_connection.py",),
@@ -129,6 +130,7 @@ def test_every_import_points_down_and_every_library_has_one_owner() -> None:
         ("helpers.py", "import json", "helpers stands in no tier"),
         ("dataplane.py", "import onnxruntime as ort", "onnxruntime belongs to inference/session.py"),
         ("inference/batcher.py", "from onnxruntime import InferenceSession", "belongs to inference/session.py"),
+        ("api/payload.py", "import simdjson", "simdjson belongs to api/number_arrays.py"),
         (
             "api/admin.py",
             "import uvicorn.config",

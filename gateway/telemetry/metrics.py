@@ -161,18 +161,22 @@ class CounterCell:
 
 
 class HistogramCell:
-    """One histogram under one set of label values, its bounds doubling from `first_bound`."""
+    """One histogram under one set of label values.
 
-    __slots__ = ("_bounds", "counts", "sum")
+    Attributes:
+        bounds: Upper ends of the buckets, doubling; one more bucket counts what is above all of them.
+    """
+
+    __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, first_bound: float, doublings: int) -> None:
-        self._bounds = [first_bound * 2**doubling for doubling in range(doublings + 1)]
+        self.bounds = [first_bound * 2**doubling for doubling in range(doublings + 1)]
         self.counts = [0] * (doublings + 2)
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Count one value, in the series' own unit."""
-        self.counts[bisect_left(self._bounds, value)] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
 
@@ -279,11 +283,10 @@ class Metrics:
 
     def _collect_histogram(self, full_name: str, name: str, series: Series) -> Metric:
         family = HistogramMetricFamily(full_name, series.help, labels=series.labels)
-        bounds = [series.first_bound * 2**k for k in range(series.doublings + 1)]
         for labels, cell in list(self._histograms.get(name, {}).items()):
             total = 0
             buckets = []
-            for bound, count in zip([*map(repr, bounds), "+Inf"], cell.counts, strict=True):
+            for bound, count in zip([*map(repr, cell.bounds), "+Inf"], cell.counts, strict=True):
                 total += count
                 buckets.append((bound, total))
             family.add_metric(labels, buckets, cell.sum)
