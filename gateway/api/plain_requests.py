@@ -26,8 +26,8 @@ _UNPLAIN = frozenset(
 )
 """Headers that change how the request or its connection is read."""
 _KEEP_ALIVE = b"keep-alive"
-_FIXED = _UNPLAIN | {b"connection", b"host"}
-"""Names whose values decide whether a head is plain: it is judged once, with them."""
+_FIXED = _UNPLAIN | {b"connection", b"content-length", b"host"}
+"""Names that decide whether a head is plain: it is judged with them, so they are never cut out as others are."""
 _LENGTH = b"\r\nContent-Length: "
 _LENGTH_IN_LOWER_CASE = b"\r\ncontent-length: "
 _VISIBLE = bytes(range(0x21, 0x7F))

@@ -54,6 +54,7 @@ NAMES = (
     b"Host",
     b"Content-Length",
     b"content-length",
+    b"CONTENT-LENGTH",
     b"Connection",
     b"Accept",
     b"X",
@@ -90,6 +91,7 @@ def seasoned() -> PlainRequests:
     for number in range(40):
         assert subject.read(written(b"Host: h", length(), b"X: %d" % number)) is not None
         assert subject.read(written(b"Host: h", length(), b"X-Request-Id: %d" % number, b"Accept: a b")) is not None
+        assert subject.read(written(b"Host: h", length(), b"CONTENT-LENGTH: %d" % number)) is None, "two lengths"
     return subject
 
 
