@@ -89,6 +89,9 @@ def test_a_run_too_quick_for_the_clock_does_not_stay_free_for_ever() -> None:
         pytest.param(
             [8e-6, 9e-6, 11e-6, 16e-6, 28e-6, 55e-6, 108e-6], 64, id="quick runs share what a batch costs besides"
         ),
+        pytest.param(
+            [238e-6, 241e-6, 245e-6, 305e-6, 348e-6, 592e-6, 1135e-6], 64, id="a perceptron, as a start measured it"
+        ),
     ],
 )
 def test_a_run_grows_no_further_than_rows_gain_something(seconds_by_rows: list[float], efficient: int) -> None:
