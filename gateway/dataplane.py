@@ -132,7 +132,8 @@ class DataPlane:
             return False
         candidate = call.suspect = call.assignment.target
         self._count_attempt(candidate, 500)
-        self._release(candidate)
+        if candidate.served is not None:
+            candidate.served.batcher.release()
         call.reserve = None
         call.assignment = call.endpoint.fallback[0]
         request = call.request
@@ -150,10 +151,12 @@ class DataPlane:
             code: Status of the answer; 499 when the caller has gone.
             failed: Whether the variant failed by itself; None when the answer says nothing of it.
         """
-        now = self._clock()
+        clock = self._clock
+        now = clock()
         assignment = call.assignment
         target = assignment.target
-        self._release(target)
+        if target.served is not None:
+            target.served.batcher.release()
         self._callers.leave()
         if call.reserve is not None:
             call.reserve.batcher.release()
@@ -268,11 +271,6 @@ class DataPlane:
                 log.warning("variant_breaker_opened", extra=facts | {"retry_in_s": status.retry_in_s})
             else:
                 log.info("variant_breaker_closed", extra=facts)
-
-    @staticmethod
-    def _release(target: Target) -> None:
-        if target.served is not None:
-            target.served.batcher.release()
 
     def _count_attempt(self, target: Target, code: int) -> None:
         (target.attempts.get(code) or self._attempts(target, code)).value += 1

@@ -16,8 +16,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.api.address import Address, infer_address
 from gateway.api.asgi import TASK
 from gateway.api.exchange import Exchange
+from gateway.api.head_form import HeadForm, PlainHead
 from gateway.api.incoming_body import IncomingBody, whole_body
-from gateway.api.plain_requests import PlainHead, PlainRequests
+from gateway.api.plain_requests import PlainRequests
 from gateway.api.problems import Headers, error_body, header_lines, status_of
 from gateway.errors import BodyTimeout, GatewayError, HeadersTooLarge, InvalidRequest, Overloaded
 from gateway.settings import LimitSettings
@@ -40,6 +41,25 @@ class BoundedProtocol(HttpToolsProtocol):
         plain_requests: Reads those that need no parser.
     """
 
+    # Beside uvicorn's own, which fill its dictionary so far that the interpreter would look in it the slow way.
+    __slots__ = (
+        "_arriving",
+        "_begun_in_bytes",
+        "_chunk_bytes",
+        "_default_headers",
+        "_default_lines",
+        "_form",
+        "_head_bytes",
+        "_in_head",
+        "_in_tail",
+        "_is_between",
+        "_is_refused",
+        "_running",
+        "_tail_bytes",
+        "idle_since",
+        "receiving_since",
+    )
+
     limits: LimitSettings
     exchange: Exchange | None
     plain_requests: PlainRequests
@@ -55,6 +75,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._begun_in_bytes = 0
         self._is_between = True
         self._arriving: IncomingBody | None = None  # of a request that llhttp does not see
+        self._form: HeadForm | None = None  # of the last head that was read without it
         self._in_head = False
         self._in_tail = False
         self._tail_bytes = 0
@@ -113,12 +134,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._arriving is not None:
             self._arrive(self._arriving, data)
             return True
-        if not self._is_between or self.exchange is None or not self._is_idle():
+        exchange = self.exchange
+        if not self._is_between or exchange is None or not self._is_idle():
             return False
-        head = self.plain_requests.read(data)
+        form = self._form
+        head = None if form is None else form.read(data)
         if head is None:
-            return False
-        self._begin_plain(head, self.exchange, data)
+            head = self.plain_requests.read(data)
+            if head is None:
+                return False
+            self._form = head.form
+        self._begin_plain(head, exchange, data)
         return True
 
     def _begin_plain(self, head: PlainHead, exchange: Exchange, data: bytes) -> None:

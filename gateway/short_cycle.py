@@ -31,12 +31,6 @@ class ShortCycle(RequestResponseCycle):
     """
 
     message_event = asyncio.Event()  # uvicorn sets it when the connection is lost; nobody waits for this one
-    more_body = True
-    disconnected = False
-    response_started = False
-    response_complete = False
-    call: InferCall | None = None
-    compressing: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -53,7 +47,11 @@ class ShortCycle(RequestResponseCycle):
         self.address = address
         self.named = headers
         self.keep_alive = keep_alive
+        self.more_body = True
+        self.disconnected = self.response_started = self.response_complete = False
         self.incoming: IncomingBody | None = None
+        self.call: InferCall | None = None
+        self.compressing: asyncio.Task[None] | None = None
 
     def expect(self, size: int) -> IncomingBody:
         """Make room for a body that arrives in pieces."""
@@ -82,7 +80,7 @@ class ShortCycle(RequestResponseCycle):
         call = self.call
         if call is None:
             return
-        if call.falls_back():
+        if call.reserve is not None and call.falls_back():
             call.answer.add_done_callback(self._settle)
             return
         self.call = None  # an idle connection would keep the version that answered last, and all its memory

@@ -116,7 +116,8 @@ class InferCall(Call):
         except Exception as exc:  # noqa: BLE001 - whatever went wrong, the caller gets an answer and it is logged
             return desk.refuse_call(exc, self)
         desk.dataplane.finish(self, 200, failed=False)
-        desk.dataplane.answered(self, outputs, timings, self.request_id)
+        if self.endpoint.shadows:
+            desk.dataplane.answered(self, outputs, timings, self.request_id)
         return response
 
     def _encode(self, outputs: dict[str, Array], timings: Timings) -> HttpResponse:
@@ -155,7 +156,8 @@ class InferDesk:
         """
         began = time.monotonic()
         dataplane = self.dataplane
-        request_id = self.request_id(given.get(b"x-request-id"))
+        supplied = given.get(b"x-request-id")
+        request_id = self._new_id() if supplied is None else self.request_id(supplied)
         is_v1, name, version = address
         endpoint: Endpoint | None = None
         call: InferCall | None = None
@@ -246,6 +248,9 @@ class InferDesk:
         """Echo the caller's id when it may stand in a header and a log line, else make one."""
         if supplied and len(supplied) <= _MAX_ID_LENGTH and supplied.isascii() and supplied.decode().isprintable():
             return supplied
+        return self._new_id()
+
+    def _new_id(self) -> bytes:
         return b"%s-%x" % (self._id_prefix, next(self._ids))
 
 

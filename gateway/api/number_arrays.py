@@ -5,6 +5,9 @@ Takes only what the rest of the reader would read the same; says nothing about t
 
 from __future__ import annotations
 
+import contextvars
+import math
+
 import numpy as np
 import simdjson
 
@@ -19,6 +22,10 @@ LONGEST_BYTES = 1_048_576
 _KEY = b'"data":'
 
 _parser = simdjson.Parser()
+
+_quiet = contextvars.copy_context()
+"""Where numpy says nothing of an overflow: it keeps that in the context, and entering costs a tenth of np.errstate."""
+_quiet.run(np.seterr, over="ignore")
 
 
 def cut_numbers(text: bytes) -> tuple[bytes, Array] | None:
@@ -50,6 +57,10 @@ def as_floats(numbers: Array, datatype: str) -> Array | None:
         return numbers
     if datatype != "FP32":
         return None
-    with np.errstate(over="ignore"):
-        rounded = numbers.astype(np.float32)
-    return rounded if np.isfinite(rounded).all() else None
+    return _quiet.run(_rounded, numbers)
+
+
+def _rounded(numbers: Array) -> Array | None:
+    rounded = numbers.astype(np.float32)
+    # A finite sum of squares has finite parts, and costs a third of looking at each.
+    return rounded if rounded.dot(rounded) < math.inf or np.isfinite(rounded).all() else None

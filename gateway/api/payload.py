@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Annotated, Any, TypeVar
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import orjson
 from msgspec import Meta
+from numpy import ndarray
 
 from gateway.api.incoming_body import Body
 from gateway.api.number_arrays import LONG_BYTES, LONGEST_BYTES, as_floats, cut_numbers
@@ -428,10 +429,10 @@ def _pack(flat: list[Any], shape: Sequence[int], spec: TensorSpec, model: str) -
     """Make a tensor of numbers that are of the datatype's kind; see make_array."""
     datatype = spec.datatype
     try:
-        packed = _packer(datatype, len(flat)).pack(*flat)
+        packed = _packer(datatype, len(flat))(*flat)
     except (struct.error, OverflowError) as exc:
         raise InvalidInput(f"{model}: input '{spec.name}': a number is out of the range of {datatype}") from exc
-    return np.ndarray(shape, _DTYPES[datatype], packed)
+    return ndarray(shape, _DTYPES[datatype], packed)
 
 
 def _flatten(data: Any, shape: Sequence[int], where: str) -> list[Any]:  # noqa: ANN401 - any JSON value
@@ -583,8 +584,8 @@ def _to_binary(array: Array, datatype: str) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _packer(datatype: str, elements: int) -> struct.Struct:
-    return struct.Struct(f"={elements}{_STRUCT_CODES[datatype]}")
+def _packer(datatype: str, elements: int) -> Callable[..., bytes]:
+    return struct.Struct(f"={elements}{_STRUCT_CODES[datatype]}").pack
 
 
 def _json_name(kind: type) -> str:

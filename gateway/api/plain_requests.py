@@ -9,9 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
 from gateway.api.address import Address, infer_address
+from gateway.api.head_form import LENGTH, MAX_LENGTH_DIGITS, HeadForm, PlainHead, is_plain
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REQUEST_LINE = re.compile(rb"POST (/v[12]/models/[A-Za-z0-9_.:/~-]+) HTTP/1\.1")
@@ -26,11 +25,10 @@ _UNPLAIN = frozenset(
 )
 """Headers that change how the request or its connection is read."""
 _KEEP_ALIVE = b"keep-alive"
-_FIXED = _UNPLAIN | {b"connection", b"content-length", b"host"}
+_FIXED = _UNPLAIN | {b"connection", b"host", LENGTH}
 """Names that decide whether a head is plain: it is judged with them, so they are never cut out as others are."""
 _LENGTH = b"\r\nContent-Length: "
 _LENGTH_IN_LOWER_CASE = b"\r\ncontent-length: "
-_VISIBLE = bytes(range(0x21, 0x7F))
 _MAX_PATHS = 4096
 _MAX_HEADS = 512
 _MAX_NAMES = 64
@@ -38,28 +36,13 @@ _MAX_VALUES = 16
 _MAX_CHANGING = 8
 _MAX_LINE_BYTES = 512
 _MAX_HEAD_BYTES = 2048
-_MAX_LENGTH_DIGITS = 9
-
-
-class PlainHead(msgspec.Struct, frozen=True, gc=False):
-    """A request whose head has arrived.
-
-    Attributes:
-        address: What its path asks for.
-        headers: By lower-case name, but for the length.
-        start: Where the body begins. size: Of the body.
-    """
-
-    address: Address
-    headers: Mapping[bytes, bytes]
-    start: int
-    size: int
 
 
 class PlainRequests:
     """Remembers paths and whole heads it has read: a client writes the same ones with every request.
 
     The length, and a header that has had many values, as a request id has, are cut out first; what is left is the same.
+    Where all of a head is known its form is made, with which a connection's next requests are read without cutting.
     """
 
     def __init__(self, *, max_header_bytes: int, max_body_bytes: int) -> None:
@@ -67,15 +50,16 @@ class PlainRequests:
         self._max_body_bytes = max_body_bytes
         self._paths: dict[bytes, Address] = {}
         self._heads: dict[bytes, dict[bytes, bytes]] = {}
+        self._forms: dict[tuple[bytes, ...], HeadForm] = {}
         self._names: dict[bytes, _Name] = {}
         self._changing: list[tuple[bytes, bytes]] = []
         self._cut: set[bytes] = set()
 
     @property
     def remembered(self) -> int:
-        """Paths, heads, names and values that are remembered."""
+        """Paths, heads, their forms, names and values that are remembered."""
         values = sum(len(name.values) for name in self._names.values())
-        return len(self._paths) + len(self._heads) + len(self._names) + values
+        return len(self._paths) + len(self._heads) + len(self._forms) + len(self._names) + values
 
     def read(self, data: bytes) -> PlainHead | None:
         """Read the head of `data` if it is one inference request, or begins one, with a body of known length."""
@@ -92,7 +76,7 @@ class PlainRequests:
         if not found:
             before, found, after = lines.partition(_LENGTH)
         length, line_end, rest = after.partition(b"\r\n")
-        if not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS:
+        if not length.isdigit() or len(length) > MAX_LENGTH_DIGITS:
             return None
         start = end + 4
         size = int(length)
@@ -104,16 +88,44 @@ class PlainRequests:
             before, found, after = lines.partition(mark)
             if found:
                 value, line_end, rest = after.partition(b"\r\n")
-                if not value or (value.translate(None, _VISIBLE) and not _is_plain(value)):
+                if not is_plain(value):
                     return None
                 lines = before + line_end + rest
                 changing[name] = value
-        headers = self._heads.get(lines) or self._learn(lines, changing)
+        known = self._heads.get(lines)
+        headers = known or self._learn(lines, changing)
         if headers is None:
             return None
         if changing:
             headers = {**headers, **changing}
-        return PlainHead(address, headers, start, size)
+        form = None
+        if known is not None and first in self._paths:
+            key = (first, lines, *changing)
+            form = self._forms.get(key) or self._make_form(key, data[:start], address, headers)
+        return PlainHead(address, headers, start, size, form)
+
+    def _make_form(
+        self, key: tuple[bytes, ...], head: bytes, address: Address, headers: Mapping[bytes, bytes]
+    ) -> HeadForm:
+        """Remember how a head is written.
+
+        Args:
+            key: What is left of it when all that changes is cut out, and the names that were cut.
+        """
+        marks = [(_LENGTH, LENGTH), (_LENGTH_IN_LOWER_CASE, LENGTH), *self._changing]
+        places = sorted((head.index(mark) + len(mark), name) for mark, name in marks if mark in head)
+        form = HeadForm(
+            head,
+            places,
+            address,
+            headers,
+            max_header_bytes=self._max_header_bytes,
+            max_body_bytes=self._max_body_bytes,
+        )
+        if len(self._forms) >= _MAX_HEADS:
+            self._forms.clear()
+        self._forms[key] = form
+        return form
 
     def _learn_path(self, line: bytes) -> Address | None:
         match = _REQUEST_LINE.fullmatch(line)
@@ -135,11 +147,11 @@ class PlainRequests:
         for line in lines.split(b"\r\n")[1:]:
             written, colon, value = line.partition(b": ")
             name = self._name(written)
-            if name is None or name.lower in headers or name.lower in changing or not colon or not _is_plain(value):
+            if name is None or name.lower in headers or name.lower in changing or not colon or not is_plain(value):
                 return None
             headers[name.lower] = value
             may_return = self._has_seen(name, written, value) and may_return
-        if b"host" not in headers or b"content-length" in headers or not _UNPLAIN.isdisjoint(headers):
+        if b"host" not in headers or LENGTH in headers or not _UNPLAIN.isdisjoint(headers):
             return None
         if headers.get(b"connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE:
             return None
@@ -171,6 +183,7 @@ class PlainRequests:
             self._changing.append(changing)
             self._cut.add(name.lower)
             self._heads.clear()
+            self._forms.clear()
         return False
 
 
@@ -180,8 +193,3 @@ class _Name:
 
     lower: bytes
     values: set[bytes] = field(default_factory=set)
-
-
-def _is_plain(value: bytes) -> bool:
-    """Tell whether a header's value is written the plain way: printable ASCII, without space around it."""
-    return value.isascii() and value.decode().isprintable() and value.strip() == value != b""

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from gateway.errors import DeadlineExceeded, GatewayError, InferenceFailed, InvalidInput, ShuttingDown
+from gateway.inference.batch_series import BatchSeries
 from gateway.inference.execution import BatchRun, run_batch, run_isolated
 from gateway.inference.gathering import Gathering
 from gateway.inference.loader import LoadedVersion
@@ -25,7 +26,7 @@ from gateway.inference.signature import NUMPY_TYPES
 from gateway.inference.spare_runs import SpareRuns
 from gateway.inference.statistics import Statistics
 from gateway.messages import Array, Tensors, Timings
-from gateway.telemetry.metrics import CounterCell, Metrics
+from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -124,13 +125,7 @@ class Batcher:
         self._leases = 0
         self.spare = SpareRuns(loaded, metrics, loop=loop)
         self.statistics = Statistics()
-        labels = (key.model, str(key.version))
-        self._queue_delay = metrics.histogram("queue_delay_seconds", *labels)
-        self._inference_duration = metrics.histogram("inference_duration_seconds", *labels)
-        self._batch_rows = metrics.histogram("batch_rows", *labels)
-        self._metrics = metrics
-        self._labels = labels
-        self._batches: dict[str, CounterCell] = {}
+        self._series = BatchSeries(metrics, key)
 
     @property
     def queued_rows(self) -> int:
@@ -301,7 +296,8 @@ class Batcher:
 
     def _settle(self, batch: Batch[QueuedRequest], run: BatchRun, started_at: float) -> None:
         statistics = self.statistics
-        observe_delay = self._queue_delay.observe
+        series = self._series
+        observe_delay = series.queue_delay.observe
         run_s = run.run_s
         answered = told = 0
         waited_s = 0.0
@@ -324,11 +320,11 @@ class Batcher:
                 self._observe(*run.shared, batch.rows)
             else:
                 self._observe_singly(batch, run, self._observe)
-        (self._batches.get(batch.reason) or self._counter(batch.reason)).value += 1
+        series.count(batch.reason)
         if run.isolated:
-            self._counter("isolated").add(run.isolated)
-        self._batch_rows.observe(batch.rows)
-        self._inference_duration.observe(run_s)
+            series.count("isolated", run.isolated)
+        series.rows.observe(batch.rows)
+        series.inference_duration.observe(run_s)
         if answered:
             if run.runs == 1:
                 self._run_time.learn(self._loaded.equivalent_rows(batch.requests, batch.rows), run_s)
@@ -349,10 +345,6 @@ class Batcher:
         for request, outcome in zip(batch.requests, run.outcomes, strict=True):
             if isinstance(outcome, dict) and not request.answer.cancelled() and request.answer.exception() is None:
                 observe(request.inputs, outcome, request.rows)
-
-    def _counter(self, reason: str) -> CounterCell:
-        cell = self._batches[reason] = self._metrics.counter("batches_total", *self._labels, reason)
-        return cell
 
     def _stop_if_unwanted(self, running: _Running) -> None:
         if running in self._running and all(request.is_abandoned() for request in running.batch.requests):

@@ -158,6 +158,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         """
         if len(inputs) != len(self.inputs):
             self._refuse_names(inputs, model)
+        rows = None
         for name, rank, tail in self.forms:
             array = inputs.get(name)
             if array is None:
@@ -166,12 +167,14 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             if len(shape) != rank or (shape[1:] != tail and not _fits(shape, self.input_by_name[name])):
                 wanted = display_shape(self.input_by_name[name])
                 raise InvalidInput(f"{model}: input '{name}' has shape {list(shape)}, expected {wanted}")
+            if rows is None and shape:
+                rows = shape[0]
         for name, places in self.shared_axes:
             sizes = {inputs[tensor].shape[axis] for tensor, axis in places}
             if len(sizes) > 1:
                 where = ", ".join(f"'{tensor}' has {inputs[tensor].shape[axis]}" for tensor, axis in places)
                 raise InvalidInput(f"{model}: inputs differ in '{name}', expected one size: {where}")
-        return 1 if self.rows is None or not inputs else int(inputs[self.inputs[0].name].shape[0])
+        return 1 if rows is None or self.rows is None else rows
 
     def _refuse_names(self, inputs: Mapping[str, Array], model: str) -> NoReturn:
         missing = [name for name in self.input_by_name if name not in inputs]
