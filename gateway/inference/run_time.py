@@ -10,8 +10,8 @@ _SURPRISE = 2.0
 _HARDLY_MORE = 1.1
 _FEW = 8
 _BESIDES_S = 100e-6
-"""What a batch costs besides its run: joined, cut, counted, perhaps a thread, and all of that out of the caches. Rows of
-quick runs save it by sharing. Source: one batch more for every 64 requests cost 80 to 100 microseconds of CPU."""
+"""What a batch costs besides its run, which rows of quick runs save by sharing: it is joined, cut and counted, perhaps
+in a thread, and displaces others' data. Source: a batch more for every 64 requests cost 80 to 100 microseconds."""
 _UNKNOWN = float("inf")
 
 
