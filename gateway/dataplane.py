@@ -27,7 +27,6 @@ from gateway.errors import GatewayError, InferenceFailed, NotReady, Overloaded, 
 from gateway.inference.registry import Registry, ServedVersion, VersionState
 from gateway.messages import Array, ModelVersion, Timings
 from gateway.route_health import RouteHealth, RouteStatus
-from gateway.routing.breaker import Breaker
 from gateway.routing.published import PublishedRoute
 from gateway.shadow_lane import ShadowLane
 from gateway.shadowing import Shadowing
@@ -110,14 +109,34 @@ class DataPlane:
         Raises: GatewayError: nobody takes it; no lease is held.
         """
         target = call.assignment.target
-        if target.breaker is not None:
-            self._submit_guarded(call, target, target.breaker)
+        served, reserve, breaker = target.served, target.reserve, target.breaker
+        if served is None:
+            if reserve is None:
+                raise target.not_ready()
+            self._submit_to_first(call, target)
             return
-        if target.served is None:
-            raise target.not_ready()
-        request, batcher = call.request, target.served.batcher
-        call.answer = batcher.submit(request.inputs, request.rows, request.outputs, call.deadline)
+        ticket = None
+        # Where the first variant is not READY nobody could stand in, so an open breaker would serve nobody.
+        if reserve is not None and breaker is not None:
+            clock = self._clock
+            ticket = breaker.admit(clock())
+            if ticket is None:
+                self._submit_to_first(call, target)
+                return
+        request, batcher = call.request, served.batcher
+        try:
+            call.answer = batcher.submit(request.inputs, request.rows, request.outputs, call.deadline)
+        except GatewayError as exc:
+            if ticket is not None and breaker is not None:
+                breaker.abandon(ticket)
+            if reserve is None or not isinstance(exc, Overloaded):
+                raise
+            self._submit_to_first(call, target)
+            return
         batcher.acquire()
+        if reserve is not None:
+            reserve.batcher.acquire()
+            call.reserve, call.ticket = reserve, ticket
         self._callers.come()
 
     def falls_back(self, call: Call) -> bool:
@@ -212,32 +231,8 @@ class DataPlane:
         """Count a request that was refused or given up."""
         self._metrics.counter("rejected_total", target.key.model if target else "", reason).add()
 
-    def _submit_guarded(self, call: Call, candidate: Target, breaker: Breaker) -> None:
-        """Queue a request at a candidate that the first variant stands in for."""
-        first, served = call.endpoint.targets[0].served, candidate.served
-        refusal: GatewayError | None = None
-        if served is not None:
-            # Where the first variant is not READY nobody could stand in, so an open breaker would serve nobody.
-            ticket = breaker.admit(self._clock()) if first is not None else None
-            if ticket is not None or first is None:
-                request = call.request
-                try:
-                    call.answer = served.batcher.submit(request.inputs, request.rows, request.outputs, call.deadline)
-                except GatewayError as exc:
-                    if ticket is not None:
-                        breaker.abandon(ticket)
-                    if first is None or not isinstance(exc, Overloaded):
-                        raise
-                    refusal = exc
-                else:
-                    served.batcher.acquire()
-                    if first is not None:
-                        first.batcher.acquire()
-                        call.reserve, call.ticket = first, ticket
-                    self._callers.come()
-                    return
-        if first is None:
-            raise refusal or candidate.not_ready()
+    def _submit_to_first(self, call: Call, candidate: Target) -> None:
+        """Queue a request at the first variant, which stands in for a candidate that could not take it."""
         self._count_attempt(candidate, CANNOT_TAKE)
         call.assignment = call.endpoint.fallback[0]
         self.submit(call)
@@ -309,10 +304,11 @@ class DataPlane:
                 model=str(variant.model_version),
                 version=str(variant.model_version.version),
                 served=version,
+                reserve=served[0] if index else None,
                 breaker=self._health.breaker(name, variant),
                 duration=self._metrics.histogram("request_duration_seconds", name, variant.name),
             )
-            for variant, version in zip(published.route.variants, served, strict=True)
+            for index, (variant, version) in enumerate(zip(published.route.variants, served, strict=True))
         )
         balance = self._health.balance(published)
         return route_endpoint(published, targets, self._lanes(published, targets), balance, self._metrics)

@@ -41,6 +41,7 @@ class Target:
         route, variant: As in the metrics' labels: "" and "pinned" for a pinned version.
         model: The version as it is written: `fraud:3`. version: Its number as it is written.
         served: None while the version is not READY.
+        reserve: What stands in for a candidate; None for a first variant and while that one's version is not READY.
         breaker: None for a first variant and a pinned version: they have nobody to fall back to.
         answers: Counters of answers to callers by status.
         attempts: Counters of what the variant did by status; a pinned version's are in no series.
@@ -52,6 +53,7 @@ class Target:
     model: str
     version: str
     served: ServedVersion | None
+    reserve: ServedVersion | None
     breaker: Breaker | None
     duration: HistogramCell
     answers: dict[int, CounterCell] = field(default_factory=dict)
@@ -220,6 +222,7 @@ def pinned_endpoint(served: ServedVersion, metrics: Metrics) -> Endpoint:
         model=str(served.key),
         version=str(served.key.version),
         served=served,
+        reserve=None,
         breaker=None,
         duration=metrics.histogram("request_duration_seconds", "", PINNED),
     )
