@@ -250,8 +250,9 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_response_complete()
             return
         self.server_state.total_requests += 1
-        if not self.flow.write_paused:
-            self.flow.resume_reading()
+        flow = self.flow
+        if flow.read_paused and not flow.write_paused:
+            flow.resume_reading()
         self.idle_since = time.monotonic()
 
     def default_lines(self) -> bytes:

@@ -92,7 +92,7 @@ class InferCall(Call):
         began: float,
         deadline: float,
     ) -> None:
-        super().__init__(endpoint, assignment, request, key, dealt, began, deadline)
+        Call.__init__(self, endpoint, assignment, request, key, dealt, began, deadline)  # super() is an object more
         self._desk = desk
         self._name = name
         self._given = given

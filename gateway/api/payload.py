@@ -238,7 +238,10 @@ def _decode_numbers(text: bytes, signature: Signature, limits: Limits, model: st
 def _decoded(message: InferBody, inputs: dict[str, Array], signature: Signature, model: str) -> DecodedRequest:
     """Check the inputs together, and what the client wants of the outputs."""
     rows = signature.check(inputs, model=model)
-    outputs, binary = _wanted(message, signature, model)
+    outputs: tuple[str, ...] = ()
+    binary: frozenset[str] | None = NO_BINARY
+    if message.outputs or message.parameters:
+        outputs, binary = _wanted(message, signature, model)
     if signature.binary_only and binary is not None:
         _check_binary(outputs, binary, signature)
     return DecodedRequest(message.id or "", inputs, rows, outputs, binary, message.parameters or {})
