@@ -68,7 +68,7 @@ class HeadForm:
             for (_, name), line_end, following in zip(places, line_ends, [*starts[1:], len(head)], strict=True)
         )
         self._changes = len(places) > 1
-        self._headers = {**headers}
+        self._headers = {**headers} | {name: b"" for _, name in places if name != LENGTH}  # keeps nobody's token
         self._most_bytes = min(_MOST_BYTES, max_header_bytes)
         self._max_body_bytes = max_body_bytes
 
