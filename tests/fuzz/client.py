@@ -232,7 +232,9 @@ async def _read_answer(reader: asyncio.StreamReader, *, is_head: bool) -> Answer
         if header is None or header[1] in headers:
             raise Unfit(f"no header, or one twice: {line!r}")
         headers[header[1]] = header[2]
-    if not headers.get("content-length", "").isdigit() or "transfer-encoding" in headers:
+    if status == 204 and not {"content-length", "transfer-encoding"} & headers.keys():
+        return Answer(status, headers, b"")  # it may have neither: RFC 9110, 8.6
+    if not headers.get("content-length", "").isdigit() or "transfer-encoding" in headers or status == 204:
         raise Unfit(f"no length: {headers}")
     body = b"" if is_head else await reader.readexactly(int(headers["content-length"]))
     return Answer(status, headers, body)
