@@ -17,8 +17,8 @@ from tests.fuzz.generator import Generator
 from tests.support.server import GatewayProcess
 
 SEED = 20_260
-REQUESTS = 20_000
-WARM_UP = 5_000
+REQUESTS = 32_000
+WARM_UP = 20_000
 UNFINISHED = 40
 AT_ONCE = 8
 GROWTH_BYTES = 30 * 1024 * 1024
