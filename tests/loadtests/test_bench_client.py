@@ -62,6 +62,15 @@ def test_answers_that_arrive_in_pieces_are_counted_once_each() -> None:
     assert len(loop.latencies_s) == len(answered) - 1 > 0
 
 
+def test_the_time_without_an_answer_is_not_the_clients_work() -> None:
+    def slowly(connection: socket.socket) -> None:
+        threading.Event().wait(0.02)
+        connection.sendall(ANSWER)
+
+    with server(slowly) as port:
+        assert run_briefly(port, [REQUEST]).spun_s > 0.02
+
+
 def test_a_request_larger_than_the_socket_takes_at_once_is_sent_whole() -> None:
     large = b"POST / HTTP/1.1\r\n\r\n" + b"x" * 8_000_000
     with server(lambda connection: connection.sendall(ANSWER), len(large)) as port:
