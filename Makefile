@@ -15,8 +15,9 @@ SERVERS := \
 # Files whose every line and branch the tests must take.
 WHOLE := gateway/api/payload.py gateway/inference/manifest.py gateway/inference/row_queue.py gateway/inference/signature.py
 
-# A file's tests share its servers, so they stay together; WORKERS= runs everything in one process.
-WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --durations 20
+# One worker more than processors, for tests wait a third of their time; a file's tests share its servers, so they stay
+# together. WORKERS= runs everything in one process.
+WORKERS ?= --numprocesses $(shell expr 1 + `getconf _NPROCESSORS_ONLN`) --maxprocesses 4 --dist loadfile --durations 20
 
 # The two onnxruntime wheels break each other, so each has an environment of its own.
 ifeq ($(EXTRA),cpu)
