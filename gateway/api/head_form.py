@@ -16,8 +16,8 @@ LENGTH = b"content-length"
 
 _VISIBLE = bytes(code if 0x20 < code < 0x7F else code == 0 for code in range(256))
 """Translates text of visible ASCII to itself, and no other: a 0 becomes a 1, everything else a 0."""
-_MOST_BYTES = 4096
-"""Longer heads are read the other way: here what is left of the data is copied at each step."""
+_LONGER_BYTES = 256
+"""Heads longer by more than this are read the other way: here what is left of the data is copied at each step."""
 
 
 class PlainHead(msgspec.Struct, frozen=True, gc=False):
@@ -69,7 +69,7 @@ class HeadForm:
         )
         self._changes = len(places) > 1
         self._headers = {**headers} | {name: b"" for _, name in places if name != LENGTH}  # keeps nobody's token
-        self._most_bytes = min(_MOST_BYTES, max_header_bytes)
+        self._most_bytes = min(len(head) + _LONGER_BYTES, max_header_bytes)
         self._max_body_bytes = max_body_bytes
 
     def read(self, data: bytes) -> PlainHead | None:
