@@ -41,7 +41,8 @@ _READING = """\
 - **CPU** is user and system time of the server's whole process tree, in ms for 1,000 requests; **memory** is what is
   resident in that tree.
 - Every server that runs models gave onnxruntime's own probabilities before the clock started, and answered every
-  request with 200. Connections are closed-loop: each sends its next request when its last answer is complete.
+  request with 200. Connections are closed-loop: each sends its next request when its last answer is complete. The load
+  generator never sleeps between them: the time its core takes to wake up would stand in every server's latency.
 - *bare ASGI on uvicorn* runs no model: it reads the body, ignores it and answers with as many bytes as the gateway.
 
 All figures of this run, with the memory at its highest and the times to start, are in [its full report]({details})."""
@@ -95,7 +96,7 @@ _NOT_CLAIMED = """\
 - One core for each server: Triton would use more cores with its threads, the others with more processes, the gateway
   with more replicas. Nothing here says how they compare then.
 - No GPU, no TLS, no gRPC, no shared memory, no network between client and server.
-- At one connection the gateway polls its socket for up to 0.1 ms before it sleeps, for a lone caller who asks again at
+- At one connection the gateway polls its socket for up to 0.25 ms before it sleeps, for a lone caller who asks again at
   once; the others sleep each time. Callers who pause longer find it asleep as well.
 - Closed-loop connections: latencies at a fixed rate of arrivals are a different question.
 - Small models, whose run time does not hide the server. The larger the model, the less the server matters.

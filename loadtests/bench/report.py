@@ -157,8 +157,8 @@ How to read it:
   round is compared with itself; `≈` marks a ratio that identical measurements could have given.
 - *identical runs* says what those are: how far one server ({next(iter(run.titles.values()))}), measured twice in each
   round, differed from itself.
-- **memory** is resident after the measurement, in brackets the highest until then; **generator** is the share of its
-  core that the load generator used.
+- **memory** is resident after the measurement, in brackets the highest until then; **generator** is the share of the
+  time that the load generator was busy: it never sleeps, or its waking would stand in every server's latency.
 - Connections are closed-loop: each sends its next request when its last answer is complete. Every request was answered
   200, and every server that runs models gave onnxruntime's own probabilities before it was measured.
 - A JSON body holds float32 values printed as doubles, up to 18 digits each, as Python clients send them."""
