@@ -166,3 +166,18 @@ def test_numbers_are_rounded_once_to_the_nearest() -> None:
         found = as_floats(np.array([number]), "FP32")
         assert found is not None
         assert found.tobytes() == struct.pack("=f", number)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 31, 64, 511, 512, 10_007])
+def test_one_number_out_of_range_is_noticed_wherever_it_stands(size: int) -> None:
+    """Rounding goes by several numbers at a time, and the last few by themselves."""
+    least = 2.0**128 - 2.0**103  # rounds to the power, which no float of 32 bits can hold
+    numbers = np.random.default_rng(6).uniform(-1e38, 1e38, size)
+    assert as_floats(numbers, "FP32") is not None
+    for place in {0, size // 2, size - 1}:
+        for wrong in (least, -least, 1e300):
+            spoilt = numbers.copy()
+            spoilt[place] = wrong
+            assert as_floats(spoilt, "FP32") is None
+            spoilt[place] = math.copysign(math.nextafter(least, 0), wrong)
+            assert as_floats(spoilt, "FP32") is not None
