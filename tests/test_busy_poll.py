@@ -7,7 +7,7 @@ import asyncio
 from gateway.busy_poll import BusyPoll
 
 SOON_S = 50e-6
-LATER_S = 400e-6
+LATER_S = 300e-6
 MANY = 40
 
 

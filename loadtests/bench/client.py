@@ -49,9 +49,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     p99_ms: float
     max_ms: float
     server_cpu_s: float
-    client_cpu_s: float
-    client_spun_s: float
-    """How much of the client's CPU went by while it had nothing to do."""
+    client_busy_s: float
+    """How long the client had answers to read; the rest of the time it looked for them."""
     other_cpu_s: float
     """What the rest of the machine worked meanwhile: high figures say that the run was disturbed."""
     resident_bytes: int
@@ -68,9 +67,9 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
         return self.server_cpu_s / self.requests * 1e6
 
     @property
-    def client_cpu_share(self) -> float:
+    def client_busy_share(self) -> float:
         """Share of the time that the load generator was busy; near 1 it may have been the bottleneck."""
-        return 1 - self.client_spun_s / self.measured_s
+        return self.client_busy_s / self.measured_s
 
 
 class Connection:
@@ -230,7 +229,7 @@ def measure(job: Job) -> Measurement:
         server = procfs.process_tree(job.server_pid)
         busy_s, server_s, client_s = procfs.machine_busy_s(), procfs.cpu_s(server), time.process_time()
         measured_s = loop.run(job.measure_s)
-        spun_s = loop.spun_s
+        client_busy_s = measured_s - loop.spun_s
         client_s = time.process_time() - client_s
         server_s = procfs.cpu_s(server) - server_s
         busy_s = procfs.machine_busy_s() - busy_s
@@ -250,8 +249,7 @@ def measure(job: Job) -> Measurement:
         p99_ms=percentile(latencies_s, 99) * 1e3,
         max_ms=latencies_s[-1] * 1e3,
         server_cpu_s=server_s,
-        client_cpu_s=client_s,
-        client_spun_s=spun_s,
+        client_busy_s=client_busy_s,
         other_cpu_s=max(busy_s - server_s - client_s, 0.0),
         resident_bytes=resident_bytes,
         peak_resident_bytes=peak_resident_bytes,

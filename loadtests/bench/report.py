@@ -136,7 +136,7 @@ def warnings(run: Run) -> list[str]:
             f"{run.titles[key.removesuffix(AGAIN)]} in {cell.cell}"
             for cell in run.cells
             for key, rounds in cell.measurements.items()
-            if spread([measured.client_cpu_share for measured in rounds]).median > _GENERATOR_LIMIT
+            if spread([measured.client_busy_share for measured in rounds]).median > _GENERATOR_LIMIT
         }
     )
     if limited:
@@ -198,7 +198,7 @@ def _cell_table(cells: Sequence[CellResult], titles: dict[str, str]) -> str:
                     median_text(found, CPU),
                     _ratio(cell, key, CPU),
                     _memory(found),
-                    f"{spread([one.client_cpu_share for one in found]).median:.0%}",
+                    f"{spread([one.client_busy_share for one in found]).median:.0%}",
                 ]
             )
         rate, p50, p99, cpu = (_interval(cell, metric) for metric in (RATE, P50, P99, CPU))
